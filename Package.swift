@@ -1,0 +1,26 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let package = Package(
+    name: "triad",
+    products: [.executable(name: "triad", targets: ["Node"])],
+    targets: [
+        .target(name: "CLinux", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
+        .target(name: "Gossip", exclude: ["DESIGN.md"], swiftSettings: strict),
+        .target(name: "Proxy", dependencies: ["CLinux"], exclude: ["DESIGN.md"], swiftSettings: strict),
+        .executableTarget(
+            name: "Node", dependencies: ["CLinux", "Gossip", "Proxy"], exclude: ["DESIGN.md"], swiftSettings: strict),
+        .testTarget(name: "GossipTests", dependencies: ["Gossip"], swiftSettings: strict),
+        .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: strict),
+        .testTarget(name: "NodeTests", dependencies: ["Node"], swiftSettings: strict),
+        .testTarget(name: "EndToEndTests", dependencies: ["Node"], swiftSettings: strict),
+        .testTarget(name: "TidyTests", swiftSettings: strict),
+    ],
+    swiftLanguageModes: [.v6]
+)

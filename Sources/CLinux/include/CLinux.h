@@ -1,0 +1,51 @@
+// CLinux: the few Linux calls and constants that Swift's Glibc module can't import (macros, _GNU_SOURCE
+// functions, variadics). Wrappers only: no policy, no state. Every symbol starts with `clinux_`.
+// This header must not define _GNU_SOURCE: it would change types that Glibc's own module exports.
+#ifndef CLINUX_H
+#define CLINUX_H
+
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+/// accept4 with SOCK_NONBLOCK | SOCK_CLOEXEC.
+int clinux_accept_nonblocking(int listener, struct sockaddr *address, socklen_t *length);
+
+/// socket() with SOCK_NONBLOCK | SOCK_CLOEXEC added to the type.
+int clinux_socket_nonblocking(int domain, int type, int protocol);
+
+/// pipe2 with O_NONBLOCK | O_CLOEXEC.
+int clinux_pipe_nonblocking(int descriptors[2]);
+
+/// Makes a descriptor non-blocking; 0 or -1 with errno.
+int clinux_set_nonblocking(int descriptor);
+
+/// CLOCK_BOOTTIME in nanoseconds: goes on while the machine is suspended (a lease must end meanwhile).
+uint64_t clinux_boot_nanoseconds(void);
+
+/// CLOCK_REALTIME in milliseconds since 1970, for people only.
+int64_t clinux_wall_milliseconds(void);
+
+/// The errno of this thread, read right after a failed call.
+int clinux_errno(void);
+
+/// Raises the calling thread above the data plane: SCHED_RR if allowed, else nice -10, else nothing.
+/// Returns 2, 1 or 0 accordingly.
+int clinux_raise_priority(void);
+
+/// Sends this process `signal` when the thread that made it ends (PR_SET_PDEATHSIG).
+int clinux_die_with_parent(int signal);
+
+/// Names the calling thread for ps and top (15 characters at most).
+void clinux_name_thread(const char *name);
+
+/// splice(2) with SPLICE_F_MOVE | SPLICE_F_NONBLOCK.
+ssize_t clinux_splice(int from, int to, size_t length, int more);
+
+/// Enters the network namespace named by an open descriptor.
+int clinux_enter_network_namespace(int descriptor);
+
+#endif

@@ -1,0 +1,7 @@
+// Main: the entry of `triad`.
+
+@main
+enum Main {
+    static func main() {
+    }
+}

@@ -1,0 +1,171 @@
+// System: one Swift function per system call that the data plane and the control thread's sockets use.
+//
+// Each function makes its call and reads errno in one breath: anything that could retain, release or allocate
+// between the two might change errno. Nothing here has a policy: callers decide what an outcome means.
+// Unsafe code is allowed in this file (see TidyTests).
+
+import CLinux
+import Glibc
+
+/// What a read or write on a non-blocking descriptor came to.
+public enum Transfer: Equatable, Sendable {
+    /// That many bytes moved (1 or more).
+    case moved(Int)
+    /// Nothing to read, or no room to write: wait for the reactor.
+    case wouldBlock
+    /// End of stream (reads only).
+    case ended
+    /// The call failed with this errno.
+    case failed(Int32)
+}
+
+/// A failed system call: which, and why.
+public struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
+    public let call: String
+    public let code: Int32
+
+    public init(call: String, code: Int32) {
+        self.call = call
+        self.code = code
+    }
+
+    /// `bind: Address already in use`
+    public var description: String { "\(call): \(System.explain(code))" }
+}
+
+public enum System {
+    /// The text of an errno.
+    public static func explain(_ code: Int32) -> String {
+        String(cString: strerror(code))
+    }
+
+    /// CLOCK_BOOTTIME, nanoseconds.
+    public static func bootNanoseconds() -> UInt64 { clinux_boot_nanoseconds() }
+
+    /// CLOCK_REALTIME, milliseconds since 1970. For people only: never for a decision.
+    public static func wallMilliseconds() -> Int64 { clinux_wall_milliseconds() }
+
+    public static func read(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer) -> Transfer {
+        let count = recv(descriptor, buffer.baseAddress, buffer.count, 0)
+        return transfer(count, clinux_errno())
+    }
+
+    /// - Parameter more: MSG_MORE: another send follows at once, so don't push a short segment.
+    public static func write(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, more: Bool = false) -> Transfer {
+        let flags = Int32(MSG_NOSIGNAL) | (more ? Int32(MSG_MORE) : 0)
+        let count = Glibc.send(descriptor, bytes.baseAddress, bytes.count, flags)
+        return transfer(count, clinux_errno())
+    }
+
+    private static func transfer(_ count: Int, _ code: Int32) -> Transfer {
+        if count > 0 { return .moved(count) }
+        if count == 0 { return .ended }
+        return code == EAGAIN || code == EINTR ? .wouldBlock : .failed(code)
+    }
+
+    /// A non-blocking, close-on-exec socket.
+    /// - Parameter type: a SOCK_… constant's raw value.
+    public static func socket(_ domain: Int32, _ type: UInt32, _ proto: Int32 = 0) throws(SystemError) -> Int32 {
+        let descriptor = clinux_socket_nonblocking(domain, Int32(type), proto)
+        if descriptor < 0 { throw SystemError(call: "socket", code: clinux_errno()) }
+        return descriptor
+    }
+
+    /// Sets an integer socket option.
+    public static func setOption(
+        _ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: Int32
+    ) throws(SystemError) {
+        var value = value
+        if setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<Int32>.size)) < 0 {
+            throw SystemError(call: "setsockopt", code: clinux_errno())
+        }
+    }
+
+    /// SO_ERROR: why a non-blocking connect failed, 0 when it succeeded.
+    public static func pendingError(_ descriptor: Int32) -> Int32 {
+        var value: Int32 = 0
+        var size = socklen_t(MemoryLayout<Int32>.size)
+        return getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &value, &size) < 0 ? clinux_errno() : value
+    }
+
+    public static func bind(_ descriptor: Int32, _ address: SocketAddress) throws(SystemError) {
+        let outcome = address.withSockaddr { Glibc.bind(descriptor, $0, $1) }
+        if outcome < 0 { throw SystemError(call: "bind", code: clinux_errno()) }
+    }
+
+    public static func listen(_ descriptor: Int32, backlog: Int32) throws(SystemError) {
+        if Glibc.listen(descriptor, backlog) < 0 { throw SystemError(call: "listen", code: clinux_errno()) }
+    }
+
+    /// Starts a non-blocking connect: 0 when done or under way, else errno.
+    public static func connect(_ descriptor: Int32, _ address: SocketAddress) -> Int32 {
+        let outcome = address.withSockaddr { Glibc.connect(descriptor, $0, $1) }
+        if outcome == 0 { return 0 }
+        let code = clinux_errno()
+        return code == EINPROGRESS ? 0 : code
+    }
+
+    /// Accepts one connection as non-blocking: its descriptor, or nil and errno (EAGAIN: none waiting).
+    public static func accept(_ listener: Int32, _ peer: inout SocketAddress) -> (descriptor: Int32?, code: Int32) {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let descriptor = withUnsafeMutablePointer(to: &storage) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { clinux_accept_nonblocking(listener, $0, &length) }
+        }
+        if descriptor < 0 { return (nil, clinux_errno()) }
+        peer = SocketAddress(storage)
+        return (descriptor, 0)
+    }
+
+    /// Half-closes the sending side.
+    public static func shutdownWrite(_ descriptor: Int32) {
+        _ = Glibc.shutdown(descriptor, Int32(SHUT_WR))
+    }
+
+    public static func close(_ descriptor: Int32) {
+        _ = Glibc.close(descriptor)
+    }
+
+    /// An eventfd (non-blocking), for waking a reactor from another thread.
+    public static func eventDescriptor() throws(SystemError) -> Int32 {
+        let descriptor = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
+        if descriptor < 0 { throw SystemError(call: "eventfd", code: clinux_errno()) }
+        return descriptor
+    }
+
+    /// Wakes whoever waits on an eventfd. Any thread.
+    public static func signal(_ eventDescriptor: Int32) {
+        _ = eventfd_write(eventDescriptor, 1)
+    }
+
+    /// Resets an eventfd after it woke us.
+    public static func drain(_ eventDescriptor: Int32) {
+        var value: UInt64 = 0
+        _ = eventfd_read(eventDescriptor, &value)
+    }
+
+    /// Receives one datagram; `wouldBlock` when there is none. Longer ones are cut to the buffer.
+    public static func receive(
+        _ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer, from peer: inout SocketAddress
+    ) -> Transfer {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let count = withUnsafeMutablePointer(to: &storage) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                recvfrom(descriptor, buffer.baseAddress, buffer.count, 0, $0, &length)
+            }
+        }
+        let code = clinux_errno()
+        if count >= 0 { peer = SocketAddress(storage) }
+        // An empty datagram is a datagram, not an end.
+        return count == 0 ? .moved(0) : transfer(count, code)
+    }
+
+    /// Sends one datagram.
+    public static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, to peer: SocketAddress) -> Transfer {
+        let count = peer.withSockaddr {
+            sendto(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL), $0, $1)
+        }
+        return transfer(count, clinux_errno())
+    }
+}
