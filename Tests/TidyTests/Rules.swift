@@ -1,0 +1,36 @@
+// Rules: what the checks allow, in tables. A change here is a decision: give its reason beside it.
+
+enum Rules {
+    static let linesMax = 600
+    static let functionLinesMax = 70
+
+    /// Modules under Sources, and what each may import.
+    static let imports: [String: [String]] = [
+        "Gossip": [],
+        "Proxy": ["CLinux", "Glibc", "Synchronization"],
+        "Node": ["CLinux", "Glibc", "Synchronization", "Gossip", "Proxy"],
+        "CLinux": [],
+    ]
+
+    /// Files that may contain unsafe code. Keep such a file small, and wrap what it does in a safe type at once.
+    static let unsafeFiles: Set<String> = [
+        "Sources/Proxy/Reactor.swift",  // epoll's event array
+        "Sources/Proxy/SocketAddress.swift",  // sockaddr
+        "Sources/Proxy/System.swift",  // system calls
+    ]
+
+    /// Files of Gossip that may use a Dictionary or Set, each with the reason why its order can't matter.
+    static let hashedFiles: [String: String] = [:]
+
+    /// In Gossip these would make two runs with one seed differ.
+    static let impureWords: Set<String> = [
+        "ContinuousClock", "SuspendingClock", "SystemRandomNumberGenerator", "Date", "random", "shuffled", "shuffle",
+        "randomElement", "hashValue", "Hasher", "Task", "Thread",
+    ]
+
+    /// Words that say nothing about what a type is; use the field's word instead.
+    static let emptyNameParts: Set<String> = [
+        "Manager", "Handler", "Helper", "Helpers", "Context", "Util", "Utils", "Utility", "Utilities", "Master",
+        "Slave",
+    ]
+}
