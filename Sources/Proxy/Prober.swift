@@ -1,0 +1,377 @@
+// Prober: checks servers actively, by a TCP connection or an HTTP request, on the control thread's reactor.
+//
+// It decides when with `CheckState` and reads answers with `CheckResponse`; here are only the sockets. It never
+// blocks, never keeps a connection, never looks a name up, and never reads more than a response head's limit.
+// Owned by the control thread, which calls `tick` at `deadline` and `handle` for events of the prober's token kind.
+//
+// A probe: connecting → (tcp: passed) → sending → reading the head → passed or failed → closed. Whatever fails, and
+// a timeout over all of it, is a failure with a reason in words for people.
+
+import Glibc
+
+/// How to probe one server.
+public struct ProbeSettings: Sendable, Equatable {
+    public enum Kind: Sendable, Equatable {
+        /// A connection that is accepted passes.
+        case tcp
+        /// An HTTP/1.1 request whose answer has exactly this status passes.
+        /// - Parameter host: the Host field; nil sends the server's address and port.
+        case http(method: String, path: String, host: String?, expect: Int)
+    }
+
+    public let kind: Kind
+    public let interval: Duration
+    /// For the whole probe: connecting, sending and the answer's head.
+    public let timeout: Duration
+    /// Passes in a row that take a server from down to up.
+    public let rise: Int
+    /// Failures in a row that take a server from up to down.
+    public let fall: Int
+
+    public init(kind: Kind, interval: Duration, timeout: Duration, rise: Int, fall: Int) {
+        self.kind = kind
+        self.interval = interval
+        self.timeout = timeout
+        self.rise = rise
+        self.fall = fall
+    }
+
+    var pacing: CheckPacing { CheckPacing(interval: interval, timeout: timeout, rise: rise, fall: fall) }
+}
+
+/// One server to be probed.
+public struct ProbeTarget: Sendable, Equatable {
+    /// Names it in changes: `api/api_1`.
+    public let id: String
+    public let address: SocketAddress
+    public let settings: ProbeSettings
+
+    public init(id: String, address: SocketAddress, settings: ProbeSettings) {
+        self.id = id
+        self.address = address
+        self.settings = settings
+    }
+}
+
+/// A server's verdict changed.
+public struct ProbeChange: Sendable, Equatable {
+    public let id: String
+    public let isUp: Bool
+    /// `HTTP 200 in 1 ms`, `connection refused`, …
+    public let reason: String
+}
+
+/// What is known of a server: for status and metrics.
+public struct ProbeView: Sendable, Equatable {
+    public let verdict: CheckVerdict
+    /// Of the last finished probe; empty before the first.
+    public let reason: String
+    /// Duration of the last finished probe.
+    public let latencyNs: UInt64
+    /// When it finished; 0 before the first.
+    public let checkedNs: UInt64
+    public let passes: UInt64
+    public let failures: UInt64
+}
+
+public struct Prober: ~Copyable {
+    /// Probes under way at once; the rest wait their turn.
+    public static let probesMax = 256
+
+    private struct Target {
+        var target: ProbeTarget
+        var check: CheckState
+        var slot: Int?
+        var reason = ""
+        var latencyNs: UInt64 = 0
+        var checkedNs: UInt64 = 0
+        var passes: UInt64 = 0
+        var failures: UInt64 = 0
+    }
+
+    private struct Probe {
+        var generation: UInt32 = 0
+        /// -1: the slot is free.
+        var descriptor: Int32 = -1
+        var target = 0
+        var startedNs: UInt64 = 0
+        /// As it was when the probe began: settings may change meanwhile.
+        var kind = ProbeSettings.Kind.tcp
+        var connected = false
+        var request: [UInt8] = []
+        var sent = 0
+        var response = CheckResponse()
+    }
+
+    private enum Outcome {
+        case passed(String)
+        case failed(String)
+    }
+
+    private let kind: UInt8
+    /// This node's share of an interval, in 1/1024, by which its grid is moved against other nodes'.
+    private let share: UInt64
+    private var targets: [Target] = []
+    private var indexByID: [String: Int] = [:]
+    private var probes: [Probe] = []
+    private var freeSlots: [Int] = []
+    private var running = 0
+    private var changes: [ProbeChange] = []
+
+    /// - Parameters:
+    ///   - kind: token kind for the reactor.
+    ///   - node: this node's place among `nodes`, so that the nodes' probes of one server spread over the interval
+    ///     where their clocks agree.
+    public init(kind: UInt8, node: Int = 0, of nodes: Int = 1) {
+        self.kind = kind
+        share = UInt64(max(0, node)) * 1024 / UInt64(max(1, nodes))
+    }
+
+    deinit {
+        for probe in probes where probe.descriptor >= 0 { System.close(probe.descriptor) }
+    }
+
+    /// When `tick` is next due, in nanoseconds of CLOCK_BOOTTIME; nil with nothing to probe.
+    public var deadline: UInt64? {
+        var earliest: UInt64?
+        let full = running >= Self.probesMax
+        for target in targets where !full || target.check.isRunning {
+            let deadline = target.check.deadlineNs
+            if deadline < earliest ?? .max { earliest = deadline }
+        }
+        return earliest
+    }
+
+    /// Probes exactly these from now on. A target that stays (same id and address) keeps its verdict.
+    public mutating func setTargets(_ wanted: [ProbeTarget], now: UInt64) {
+        var kept: [Target] = []
+        kept.reserveCapacity(wanted.count)
+        var index: [String: Int] = [:]
+        // New ones start soon, but not in one burst.
+        let stepNs = min(5_000_000, 200_000_000 / UInt64(max(1, wanted.count)))
+        var fresh: UInt64 = 0
+        for target in wanted where index[target.id] == nil {
+            index[target.id] = kept.count
+            if let old = indexByID[target.id], targets[old].target.address == target.address {
+                var same = targets[old]
+                same.target = target
+                same.check.pacing = target.settings.pacing
+                if let slot = same.slot { probes[slot].target = kept.count }
+                targets[old].slot = nil
+                kept.append(same)
+                continue
+            }
+            let pacing = target.settings.pacing
+            let phase = Self.hash(target.id) % pacing.intervalNs + pacing.intervalNs / 1024 * share
+            kept.append(
+                Target(target: target, check: CheckState(pacing: pacing, phaseNs: phase, firstNs: now + fresh * stepNs))
+            )
+            fresh += 1
+        }
+        for gone in targets { if let slot = gone.slot { release(slot) } }
+        targets = kept
+        indexByID = index
+    }
+
+    /// Probes this server at once, because something suggests that it isn't well; unknown ids are ignored.
+    public mutating func probeNow(_ id: String, now: UInt64) {
+        guard let index = indexByID[id] else { return }
+        targets[index].check.step(.suspect, nowNs: now)
+    }
+
+    /// Starts probes that are due and ends those that took too long.
+    public mutating func tick(now: UInt64, reactor: borrowing Reactor) {
+        for index in targets.indices where targets[index].check.deadlineNs <= now {
+            if !targets[index].check.isRunning, running >= Self.probesMax { continue }
+            targets[index].check.step(.tick, nowNs: now)
+            carryOut(index, now: now, reactor: reactor)
+        }
+    }
+
+    /// An event of this prober's token kind. Stale ones are recognised and ignored.
+    public mutating func handle(_ token: Token, _ readiness: Readiness, now: UInt64, reactor: borrowing Reactor) {
+        let slot = token.slot
+        guard slot < probes.count, probes[slot].generation == token.generation, probes[slot].descriptor >= 0 else {
+            return
+        }
+        if let outcome = advance(slot, readiness, now: now) { finish(slot, outcome, now: now, reactor: reactor) }
+    }
+
+    /// Verdicts that changed since the last call, in order.
+    public mutating func takeChanges() -> [ProbeChange] {
+        defer { changes.removeAll() }
+        return changes
+    }
+
+    public func view(of id: String) -> ProbeView? {
+        guard let index = indexByID[id] else { return nil }
+        let target = targets[index]
+        return ProbeView(
+            verdict: target.check.verdict, reason: target.reason, latencyNs: target.latencyNs,
+            checkedNs: target.checkedNs, passes: target.passes, failures: target.failures)
+    }
+
+    // MARK: - One probe
+
+    private mutating func carryOut(_ index: Int, now: UInt64, reactor: borrowing Reactor) {
+        while let effect = targets[index].check.nextEffect() {
+            switch effect {
+            case .start: start(index, now: now, reactor: reactor)
+            case .abandon: abandon(index, now: now)
+            case .decided(let isUp):
+                changes.append(
+                    ProbeChange(id: targets[index].target.id, isUp: isUp, reason: targets[index].reason))
+            }
+        }
+    }
+
+    private mutating func start(_ index: Int, now: UInt64, reactor: borrowing Reactor) {
+        let target = targets[index].target
+        let slot = takeSlot()
+        probes[slot].target = index
+        probes[slot].startedNs = now
+        probes[slot].kind = target.settings.kind
+        targets[index].slot = slot
+        do throws(SystemError) {
+            let descriptor = try System.socket(target.address.family, SOCK_STREAM.rawValue)
+            probes[slot].descriptor = descriptor
+            try System.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            let code = System.connect(descriptor, target.address)
+            if code != 0 {
+                finish(slot, .failed(Self.explain(code)), now: now, reactor: reactor)
+                return
+            }
+            // Edge-triggered registration reports what is already so: a connection made at once is not missed.
+            try reactor.register(descriptor, Token(kind: kind, slot: slot, generation: probes[slot].generation))
+        } catch {
+            finish(slot, .failed("can't probe: \(error)"), now: now, reactor: reactor)
+        }
+    }
+
+    /// Goes on with the probe in `slot` until it would block; an outcome when it is over.
+    private mutating func advance(_ slot: Int, _ readiness: Readiness, now: UInt64) -> Outcome? {
+        if !probes[slot].connected {
+            let code = System.pendingError(probes[slot].descriptor)
+            if code != 0 { return .failed(Self.explain(code)) }
+            guard readiness.contains(.writable) else { return nil }
+            probes[slot].connected = true
+            guard case .http(let method, let path, let host, _) = probes[slot].kind else {
+                return .passed("connected in \(Self.milliseconds(now - probes[slot].startedNs)) ms")
+            }
+            let address = targets[probes[slot].target].target.address
+            probes[slot].request = Self.request(method, path, host ?? address.description)
+        }
+        while probes[slot].sent < probes[slot].request.count {
+            switch System.write(probes[slot].descriptor, probes[slot].request, from: probes[slot].sent) {
+            case .moved(let count): probes[slot].sent += count
+            case .wouldBlock: return nil
+            // A server may answer (and close) without reading the request: what it said still counts.
+            case .ended, .failed: probes[slot].sent = probes[slot].request.count
+            }
+        }
+        return receive(slot, now: now)
+    }
+
+    private mutating func receive(_ slot: Int, now: UInt64) -> Outcome? {
+        while true {
+            var chunk: [UInt8] = []
+            switch System.read(probes[slot].descriptor, onto: &chunk, atMost: 4096) {
+            case .wouldBlock: return nil
+            case .ended:
+                return .failed(
+                    probes[slot].response.hasBegun ? "connection closed within the answer" : "closed without an answer")
+            case .failed(let code): return .failed(Self.explain(code))
+            case .moved:
+                switch probes[slot].response.read(chunk) {
+                case .needMore: continue
+                case .refused(let why): return .failed(why)
+                case .status(let status): return judge(status, slot, now: now)
+                }
+            }
+        }
+    }
+
+    private func judge(_ status: Int, _ slot: Int, now: UInt64) -> Outcome {
+        if case .http(_, _, _, let expect) = probes[slot].kind, status != expect {
+            return .failed("HTTP \(status), expected \(expect)")
+        }
+        return .passed("HTTP \(status) in \(Self.milliseconds(now - probes[slot].startedNs)) ms")
+    }
+
+    private mutating func finish(_ slot: Int, _ outcome: Outcome, now: UInt64, reactor: borrowing Reactor) {
+        let index = probes[slot].target
+        record(index, outcome, now: now)
+        release(slot)
+        targets[index].slot = nil
+        if case .passed = outcome {
+            targets[index].check.step(.finished(passed: true), nowNs: now)
+        } else {
+            targets[index].check.step(.finished(passed: false), nowNs: now)
+        }
+        carryOut(index, now: now, reactor: reactor)
+    }
+
+    private mutating func abandon(_ index: Int, now: UInt64) {
+        guard let slot = targets[index].slot else { return }
+        let limit = Self.milliseconds(targets[index].check.pacing.timeoutNs)
+        let what = probes[slot].connected ? "no answer" : "no connection"
+        record(index, .failed("\(what) in \(limit) ms"), now: now)
+        release(slot)
+        targets[index].slot = nil
+    }
+
+    private mutating func record(_ index: Int, _ outcome: Outcome, now: UInt64) {
+        if let slot = targets[index].slot { targets[index].latencyNs = now - probes[slot].startedNs }
+        targets[index].checkedNs = now
+        switch outcome {
+        case .passed(let reason):
+            targets[index].passes += 1
+            targets[index].reason = reason
+        case .failed(let reason):
+            targets[index].failures += 1
+            targets[index].reason = reason
+        }
+    }
+
+    // MARK: - Slots and words
+
+    private mutating func takeSlot() -> Int {
+        running += 1
+        if let slot = freeSlots.popLast() { return slot }
+        probes.append(Probe())
+        return probes.count - 1
+    }
+
+    private mutating func release(_ slot: Int) {
+        if probes[slot].descriptor >= 0 { System.close(probes[slot].descriptor) }
+        probes[slot] = Probe(generation: probes[slot].generation &+ 1)
+        freeSlots.append(slot)
+        running -= 1
+    }
+
+    private static func request(_ method: String, _ path: String, _ host: String) -> [UInt8] {
+        let head =
+            "\(method) \(path) HTTP/1.1\r\nHost: \(host)\r\nUser-Agent: triad-check\r\nAccept: */*\r\n"
+            + "Connection: close\r\n\r\n"
+        return Array(head.utf8)
+    }
+
+    /// Rounded to the nearest, and 1 for less.
+    private static func milliseconds(_ nanoseconds: UInt64) -> UInt64 { max(1, (nanoseconds + 500_000) / 1_000_000) }
+
+    private static func explain(_ code: Int32) -> String {
+        switch code {
+        case ECONNREFUSED: "connection refused"
+        case ECONNRESET, EPIPE: "connection reset"
+        case EHOSTUNREACH: "host unreachable"
+        case ENETUNREACH: "network unreachable"
+        case ETIMEDOUT: "no connection: timed out"
+        default: System.explain(code)
+        }
+    }
+
+    /// FNV-1a: the same on every node and in every run, unlike Swift's own hash.
+    private static func hash(_ text: String) -> UInt64 {
+        text.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    }
+}
