@@ -82,7 +82,7 @@ public struct Envelope: Sendable {
     private let boot: UInt64
     private let keys: [HMAC]
     private var sequence: UInt64
-    private var peers: [Peer]
+    private var peers: [Acquaintance]
     private var dropCounts: [UInt64]
 
     /// - Parameters:
@@ -105,7 +105,7 @@ public struct Envelope: Sendable {
         self.boot = boot
         self.keys = keys.map { HMAC(key: $0) }
         sequence = sequenceStart
-        peers = Array(repeating: Peer(), count: memberCount)
+        peers = Array(repeating: Acquaintance(), count: memberCount)
         dropCounts = Array(repeating: 0, count: DropReason.allCases.count)
         learn(boots: knownBoots)
     }
@@ -118,7 +118,7 @@ public struct Envelope: Sendable {
     /// Takes over what the main process knows of the members' boots; lower ones and our own place are ignored.
     public mutating func learn(boots: [UInt64]) {
         for (index, known) in boots.prefix(peers.count).enumerated() where known > peers[index].boot {
-            peers[index] = Peer(boot: known)
+            peers[index] = Acquaintance(boot: known)
         }
     }
 
@@ -195,7 +195,7 @@ public struct Envelope: Sendable {
         // Nobody has boot 0: it stands for "unknown" in a receiver field.
         if header.boot == 0 || header.boot < peers[header.sender].boot { return .dropped(.oldBoot) }
         if header.receiverBoot != boot { return .hello(from: sender, boot: header.boot) }
-        if header.boot > peers[header.sender].boot { peers[header.sender] = Peer(boot: header.boot) }
+        if header.boot > peers[header.sender].boot { peers[header.sender] = Acquaintance(boot: header.boot) }
         let fromFence = header.sequence & Self.fenceSequenceBit != 0
         let refusal =
             fromFence
@@ -239,7 +239,7 @@ private struct Header {
 }
 
 /// What is remembered of another member, for its present boot only.
-private struct Peer: Sendable {
+private struct Acquaintance: Sendable {
     /// 0 for unknown.
     var boot: UInt64 = 0
     var main = ReplayWindow()
