@@ -97,6 +97,16 @@ public enum System {
         if Glibc.listen(descriptor, backlog) < 0 { throw SystemError(call: "listen", code: clinux_errno()) }
     }
 
+    /// The port a socket is bound to; 0 when it isn't.
+    public static func localPort(_ descriptor: Int32) -> UInt16 {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let outcome = withUnsafeMutablePointer(to: &storage) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        }
+        return outcome < 0 ? 0 : SocketAddress(storage).port
+    }
+
     /// Starts a non-blocking connect: 0 when done or under way, else errno.
     public static func connect(_ descriptor: Int32, _ address: SocketAddress) -> Int32 {
         let outcome = address.withSockaddr { Glibc.connect(descriptor, $0, $1) }

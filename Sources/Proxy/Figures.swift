@@ -1,0 +1,51 @@
+// Figures: the data plane's counters, as they stood a moment ago, summed over the workers.
+// Read by the control thread for status and metrics; workers never wait for a reader.
+
+/// A reading of all counters. Those without "now" in their text only grow while the data plane lives.
+public struct Figures: Sendable, Equatable {
+    /// Client connections open now, idle ones included.
+    public var connections = 0
+    /// Client connections without a request now.
+    public var idle = 0
+    /// Requests being worked on now.
+    public var inFlight = 0
+    /// Client connections accepted.
+    public var accepted: UInt64 = 0
+    /// Requests whose head was complete and well-formed.
+    public var requests: UInt64 = 0
+    /// Responses sent by status class: index 1 for 1xx … 5 for 5xx (index 0 unused). Those made here are included.
+    public var responses: [UInt64] = Array(repeating: 0, count: 6)
+    /// Requests tried on a further server.
+    public var retries: UInt64 = 0
+    /// Retries not made because the budget was used up.
+    public var retriesDenied: UInt64 = 0
+    /// Requests answered 502, 503 or 504 here, and responses cut short by a server.
+    public var errors: UInt64 = 0
+    /// Requests refused as malformed or beyond a limit.
+    public var refused: UInt64 = 0
+    /// Requests whose client went away before its response was complete.
+    public var aborted: UInt64 = 0
+    /// Bytes from clients and to clients.
+    public var bytesIn: UInt64 = 0
+    public var bytesOut: UInt64 = 0
+    /// By server id, for every server of a published table.
+    public var servers: [String: ServerFigures] = [:]
+
+    public init() {}
+}
+
+/// One server's counters, of the connections this node made.
+public struct ServerFigures: Sendable, Equatable {
+    /// Requests being worked on now.
+    public var sessions = 0
+    /// Connections open now, idle ones included.
+    public var connections = 0
+    /// Requests sent to it.
+    public var requests: UInt64 = 0
+    /// Requests that left it for another server, or for a fresh connection.
+    public var retries: UInt64 = 0
+    /// Failed connection attempts, broken or malformed responses, timeouts.
+    public var errors: UInt64 = 0
+
+    public init() {}
+}

@@ -1,0 +1,98 @@
+// Listener: opens the listening sockets of a frontend, one per worker, and says what is wrong when it can't.
+// Runs on the control thread at start, before any worker does.
+
+import CLinux
+import Glibc
+
+/// Why the data plane can't start, with the remedy.
+public struct ProxyProblem: Error, Equatable, Sendable, CustomStringConvertible {
+    public let description: String
+
+    init(_ description: String) { self.description = description }
+}
+
+enum Listener {
+    /// Opens `count` sockets that share the frontend's address; the kernel spreads connections over them.
+    static func open(_ frontend: FrontendSettings, count: Int) throws(ProxyProblem) -> (
+        descriptors: [Int32], port: UInt16
+    ) {
+        var address = frontend.address
+        var descriptors: [Int32] = []
+        do {
+            try refuseIfTaken(address)
+            for _ in 0..<count {
+                let descriptor = try bound(address, shared: true)
+                descriptors.append(descriptor)
+                try prepare(descriptor, frontend.mode)
+                try System.listen(descriptor, backlog: ProxyLimits.backlog)
+                let port = System.localPort(descriptor)
+                address = SocketAddress(high: address.high, low: address.low, port: port, isIPv6: address.isIPv6)
+            }
+        } catch {
+            descriptors.forEach(System.close)
+            throw ProxyProblem(explain(error, frontend))
+        }
+        return (descriptors, address.port)
+    }
+
+    /// SO_REUSEPORT would let us share the port with another process of ours (a second node by mistake) in silence:
+    /// a plain bind tells.
+    private static func refuseIfTaken(_ address: SocketAddress) throws(SystemError) {
+        guard address.port != 0 else { return }
+        System.close(try bound(address, shared: false))
+    }
+
+    private static func bound(_ address: SocketAddress, shared: Bool) throws(SystemError) -> Int32 {
+        let descriptor = try System.socket(address.family, SOCK_STREAM.rawValue)
+        do {
+            try System.setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
+            if shared { try System.setOption(descriptor, SOL_SOCKET, SO_REUSEPORT, 1) }
+            // The virtual address isn't on this machine until it is elected.
+            if address.isIPv6 {
+                try System.setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_FREEBIND, 1)
+                try System.setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, address.isAny ? 0 : 1)
+            } else {
+                try System.setOption(descriptor, Int32(IPPROTO_IP), IP_FREEBIND, 1)
+            }
+            try System.bind(descriptor, address)
+        } catch {
+            System.close(descriptor)
+            throw error
+        }
+        return descriptor
+    }
+
+    private static func prepare(_ descriptor: Int32, _ mode: FrontendSettings.Mode) throws(SystemError) {
+        // Accepted sockets inherit it.
+        try System.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+        switch mode {
+        case .http:
+            // The client speaks first, so a connection is accepted with its request. The kernel hands over silent
+            // ones after about this many seconds, so they come under our own timeouts.
+            try System.setOption(descriptor, Int32(IPPROTO_TCP), TCP_DEFER_ACCEPT, 1)
+        }
+    }
+
+    private static func explain(_ error: SystemError, _ frontend: FrontendSettings) -> String {
+        let place = "frontend \(frontend.name) (\(frontend.address))"
+        switch error.code {
+        case EADDRINUSE:
+            return "\(place): port \(frontend.address.port) is in use; stop what listens there (ss -ltnp) "
+                + "or give the frontend another port"
+        case EACCES, EPERM:
+            return "\(place): no permission for port \(frontend.address.port); run as root, grant CAP_NET_BIND_SERVICE "
+                + "or use a port above 1023"
+        case EAFNOSUPPORT:
+            return "\(place): this machine has no IPv6; give the frontend an IPv4 address"
+        case EMFILE, ENFILE:
+            return "\(place): out of file descriptors; raise the limit (ulimit -n)"
+        default:
+            return "\(place): \(error)"
+        }
+    }
+}
+
+extension SocketAddress {
+    /// `0.0.0.0` or `::`.
+    var isAny: Bool { high == 0 && low == 0 }
+}

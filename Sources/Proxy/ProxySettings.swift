@@ -1,0 +1,124 @@
+// ProxySettings: what the data plane is told at start: frontends, backends, timeouts and limits.
+// Plain values, filled in from the configuration; nothing here changes while the data plane runs.
+
+/// Everything `DataPlane` needs to start.
+public struct ProxySettings: Sendable, Equatable {
+    /// Worker threads, 1 ... `ProxyLimits.workersMax`.
+    public var workers: Int
+    public var frontends: [FrontendSettings]
+    public var backends: [BackendSettings]
+    public var timeouts: ProxyTimeouts
+    public var limits: ProxyLimits
+
+    public init(
+        workers: Int = 1, frontends: [FrontendSettings], backends: [BackendSettings],
+        timeouts: ProxyTimeouts = ProxyTimeouts(), limits: ProxyLimits = ProxyLimits()
+    ) {
+        self.workers = workers
+        self.frontends = frontends
+        self.backends = backends
+        self.timeouts = timeouts
+        self.limits = limits
+    }
+}
+
+/// An address that clients connect to.
+public struct FrontendSettings: Sendable, Equatable {
+    /// How bytes are forwarded.
+    public enum Mode: Sendable, Equatable {
+        /// HTTP/1.1, request by request.
+        case http
+    }
+
+    public var name: String
+    /// `0.0.0.0` binds every IPv4 address; `::` binds every address of both families.
+    /// An address that no interface has (yet) is bound all the same. Port 0 takes a free one (see `DataPlane.ports`).
+    public var address: SocketAddress
+    public var mode: Mode
+    /// An index into `ProxySettings.backends`.
+    public var backend: Int
+
+    public init(name: String, address: SocketAddress, mode: Mode = .http, backend: Int) {
+        self.name = name
+        self.address = address
+        self.mode = mode
+        self.backend = backend
+    }
+}
+
+/// A group of servers that are alike.
+public struct BackendSettings: Sendable, Equatable {
+    public var name: String
+    public var balance: Balance
+
+    public init(name: String, balance: Balance = .roundRobin) {
+        self.name = name
+        self.balance = balance
+    }
+}
+
+/// How a server is chosen for a request.
+public enum Balance: Sendable, Equatable {
+    /// Smooth weighted round robin.
+    case roundRobin
+    /// The fewest requests in flight in proportion to weight.
+    case leastConnections
+}
+
+/// Spans of silence after which the data plane gives up, in milliseconds, at least 1.
+public struct ProxyTimeouts: Sendable, Equatable {
+    /// A server's answer to a connection attempt. Then another server is tried, or the client gets 504.
+    public var connectMs = 1_000
+    /// A whole request head, from its first byte (or from the connection's start). Then 408, or silence if no byte came.
+    public var requestMs = 10_000
+    /// A client that sends no more of a body, or takes no more of a response.
+    public var clientMs = 30_000
+    /// A server that sends nothing, or takes nothing. Then 504.
+    public var serverMs = 30_000
+    /// A client connection without a request.
+    public var keepAliveMs = 60_000
+    /// An upgraded connection (WebSocket) on which nothing moves.
+    public var tunnelMs = 3_600_000
+
+    public init() {}
+}
+
+/// The size of everything that can grow in the data plane, in one place.
+public struct ProxyLimits: Sendable, Equatable {
+    /// Bytes of a request or response head. At most `bufferBytes`. Beyond it: 414 or 431; 502 for a response.
+    public var headBytesMax = 16 << 10
+    /// Fields of a head. Beyond it: 431; 502 for a response.
+    public var fieldsMax = 100
+    /// Client connections of one worker. Beyond it accepting pauses.
+    public var connectionsMax = 20_000
+    /// Attempts on further servers after the first.
+    public var retriesMax = 2
+    /// A pooled buffer; a connection has at most three of them, and none while it is idle.
+    public var bufferBytes = 16 << 10
+    /// A request's body. Beyond it: 413.
+    public var requestBodyBytesMax = UInt64.max
+    /// Idle connections kept for one server by one worker.
+    public var idlePerServerMax = 1_024
+    /// How long an unused connection to a server is kept, in milliseconds.
+    public var idleServerMs = 20_000
+
+    public init() {}
+
+    /// More than the cores of any machine this runs on.
+    public static let workersMax = 256
+    /// Servers known at one time, all backends together; their figures stay in stable places.
+    public static let serversMax = 4_096
+    /// Attempts of one request, whatever `retriesMax` says: a session remembers which servers it tried.
+    static let attemptsMax = 8
+    /// Large buffers of one worker, for bodies that outgrow `bufferBytes`; when all are taken, small ones serve.
+    static let largeBuffersMax = 8
+    static let largeBufferBytes = 256 << 10
+    /// Connections accepted in one go before others get their turn.
+    static let acceptsPerTurnMax = 64
+    /// How long accepting pauses when descriptors ran out, in milliseconds.
+    static let acceptPauseMs: UInt64 = 100
+    /// How long a refused client may go on sending before the connection is cut, in milliseconds (RFC 9112, 9.6).
+    static let lingerMs: UInt64 = 1_000
+    /// Connections a frontend's listener may have waiting.
+    static let backlog: Int32 = 4_096
+}

@@ -1,0 +1,34 @@
+// RoutingTable: which servers may get requests now: an immutable snapshot, handed to every worker.
+// Made on the control thread whenever the backend table, a verdict or the node's own view changes.
+
+/// The servers of every backend.
+public struct RoutingTable: Sendable, Equatable {
+    /// Counts up; workers take a table only when it is newer than theirs.
+    public var version: UInt64
+    /// By backend index as in `ProxySettings.backends`.
+    public var backends: [[ServerRoute]]
+
+    public init(version: UInt64, backends: [[ServerRoute]]) {
+        self.version = version
+        self.backends = backends
+    }
+}
+
+/// One server as the data plane sees it.
+public struct ServerRoute: Sendable, Equatable {
+    /// Unique, `backend/server`: figures are kept under it.
+    public var id: String
+    public var address: SocketAddress
+    /// 0 ... 256; 0 gets no new requests.
+    public var weight: Int
+    /// Verdict up, admin state ready, and this node's own view not down. When false, no new requests go to it,
+    /// idle connections to it are closed, and requests in flight are left to end.
+    public var usable: Bool
+
+    public init(id: String, address: SocketAddress, weight: Int = 1, usable: Bool = true) {
+        self.id = id
+        self.address = address
+        self.weight = weight
+        self.usable = usable
+    }
+}

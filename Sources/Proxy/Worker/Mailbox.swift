@@ -1,0 +1,77 @@
+// Mailbox: what other threads tell a worker, and what workers tell the control thread.
+// Both sides hold the lock for a copy of a few words, never around a system call; it is off the request path.
+
+import Synchronization
+
+/// A server as routing snapshots name it: by its figures' slot instead of its id.
+struct RouteEntry: Sendable, Equatable {
+    let slot: Int
+    let address: SocketAddress
+    let weight: Int
+    let usable: Bool
+}
+
+/// What a worker finds when its mailbox wakes it.
+struct Mail: Sendable {
+    /// By backend; nil when unchanged since the last mail.
+    var routes: [[RouteEntry]]?
+    var draining = false
+    var closeIdle = false
+    var stop = false
+}
+
+/// Control thread → worker. Later mail replaces what wasn't taken yet.
+final class Mailbox: Sendable {
+    /// Readable when there is mail.
+    let descriptor: Int32
+    private let mail = Mutex(Mail())
+
+    init() throws(SystemError) { descriptor = try System.eventDescriptor() }
+
+    deinit { System.close(descriptor) }
+
+    func post(_ change: (inout Mail) -> Void) {
+        mail.withLock { change(&$0) }
+        System.signal(descriptor)
+    }
+
+    func take() -> Mail {
+        System.drain(descriptor)
+        return mail.withLock {
+            let taken = $0
+            $0.routes = nil
+            $0.closeIdle = false
+            return taken
+        }
+    }
+}
+
+/// Workers → control thread: servers whose connection failed while forwarding, by slot.
+final class SuspicionBox: Sendable {
+    /// Readable when a suspicion waits.
+    let descriptor: Int32
+    private let slots = Mutex<[Int]>([])
+
+    init() throws(SystemError) { descriptor = try System.eventDescriptor() }
+
+    deinit { System.close(descriptor) }
+
+    func post(_ slot: Int) {
+        // Bounded: at most one entry per server.
+        let isFirst = slots.withLock {
+            if $0.contains(slot) { return false }
+            $0.append(slot)
+            return $0.count == 1
+        }
+        if isFirst { System.signal(descriptor) }
+    }
+
+    func take() -> [Int] {
+        System.drain(descriptor)
+        return slots.withLock {
+            let taken = $0
+            $0 = []
+            return taken
+        }
+    }
+}
