@@ -7,6 +7,7 @@
 // A probe: connecting → (tcp: passed) → sending → reading the head → passed or failed → closed. Whatever fails, and
 // a timeout over all of it, is a failure with a reason in words for people.
 
+import CLinux
 import Glibc
 
 /// How to probe one server.
