@@ -1,0 +1,80 @@
+// ClusterConfiguration: what a member must know of its cluster, and the relations between its times.
+
+/// How long things take, the same on every member (Ongaro's dissertation, ch. 3 and 6.4.1).
+public struct Timing: Equatable, Sendable {
+    /// Between two heartbeat rounds of the leader.
+    public var heartbeat: Duration
+    /// How long a round answered by a majority lets the leader own the VIP, from when it was *sent*.
+    public var lease: Duration
+    /// How long a member that answered a round neither votes nor campaigns.
+    public var electionTimeoutMin: Duration
+    /// Silence after which a member campaigns at the latest; drawn between min and max each time.
+    public var electionTimeoutMax: Duration
+
+    public init(heartbeat: Duration, lease: Duration, electionTimeoutMin: Duration, electionTimeoutMax: Duration) {
+        self.heartbeat = heartbeat
+        self.lease = lease
+        self.electionTimeoutMin = electionTimeoutMin
+        self.electionTimeoutMax = electionTimeoutMax
+    }
+
+    public static let standard = Timing(
+        heartbeat: .milliseconds(30), lease: .milliseconds(150),
+        electionTimeoutMin: .milliseconds(200), electionTimeoutMax: .milliseconds(300))
+
+    /// Between two digests to the same peer.
+    var digest: Duration { max(.milliseconds(100), heartbeat * 3) }
+    /// A member not heard of for this long has no say in verdicts and counts as dead.
+    public var silence: Duration { max(.seconds(1), electionTimeoutMax * 2) }
+    /// How long an address may outlive the last renewal by a node that stopped whole. Measured 0.7–1.05 s for
+    /// `valid_lft 1`, which counts whole seconds.
+    public static let addressLifetime: Duration = .milliseconds(1100)
+}
+
+/// How much a new leader waits for an old owner that it can't hear.
+public enum Fencing: String, Sendable, CaseIterable {
+    /// Until the old address's kernel lifetime has run out, unless the old owner released it.
+    case wait
+    /// Not at all beyond the old lease: accepts an overlap of up to a second when a node freezes whole.
+    case trust
+}
+
+public struct ClusterConfiguration: Sendable {
+    /// Ids of all members, sorted; 1, 3, 5 or 7 of them.
+    public let members: [String]
+    public let me: MemberID
+    public let timing: Timing
+    public let fencing: Fencing
+    /// Without a VIP there is a leader, but nothing to own.
+    public let hasVIP: Bool
+    /// Digest of the node's configuration file, told to peers so that drift shows.
+    public var digest: UInt64
+    /// The servers that the file names.
+    public var servers: [ServerID]
+
+    public init(
+        members: [String], me: MemberID, timing: Timing, fencing: Fencing, hasVIP: Bool, digest: UInt64,
+        servers: [ServerID]
+    ) {
+        precondition(members == members.sorted() && members.count % 2 == 1 && members.count <= Limits.membersMax)
+        precondition(members.indices.contains(me.index))
+        precondition(timing.heartbeat < timing.lease && timing.lease < timing.electionTimeoutMin)
+        precondition(timing.electionTimeoutMin <= timing.electionTimeoutMax)
+        self.members = members
+        self.me = me
+        self.timing = timing
+        self.fencing = fencing
+        self.hasVIP = hasVIP
+        self.digest = digest
+        self.servers = servers.sorted()
+    }
+
+    public var majority: Int { members.count / 2 + 1 }
+    /// Everyone but this member.
+    public var peers: [MemberID] { members.indices.map { MemberID($0) }.filter { $0 != me } }
+
+    /// The member with this id.
+    public func member(named id: String) -> MemberID? { members.firstIndex(of: id).map { MemberID($0) } }
+
+    public func name(_ member: MemberID) -> String { members[member.index] }
+}

@@ -1,0 +1,117 @@
+// Event and Effect: everything that goes into a member and comes out of it.
+//
+// The contract with the shell: after each `step`, take effects with `nextEffect` until nil and carry them out in
+// order; then step again no later than `deadline`. Effects that must follow a disk write aren't handed out before
+// `.persisted` says that it is durable, so a shell never has to think about order between disk and network.
+
+/// What a member is in the election (dissertation, ch. 3 and 9.6).
+public enum Role: String, Sendable, CaseIterable {
+    case follower
+    case preCandidate = "pre-candidate"
+    case candidate
+    case leader
+
+    var code: UInt8 { UInt8(Role.allCases.firstIndex(of: self) ?? 0) }
+
+    init?(code: UInt8) {
+        guard Int(code) < Role.allCases.count else { return nil }
+        self = Role.allCases[Int(code)]
+    }
+}
+
+/// One result of this node's own checks.
+public struct Observation: Equatable, Sendable {
+    public let server: ServerID
+    public let health: Health
+    public let reason: String
+
+    public init(server: ServerID, health: Health, reason: String) {
+        self.server = server
+        self.health = health
+        self.reason = reason
+    }
+}
+
+/// What the fence process says about the VIP on this node.
+public enum FenceReport: Equatable, Sendable {
+    /// The address is on the interface.
+    case held
+    /// The address is gone, by order, by expiry or because the fence itself ended; and every order up to this one
+    /// had been taken in before. (A report that crosses a newer `hold` on its way says nothing about that one.)
+    case dropped(order: UInt64)
+    /// `ip` failed; the fence goes on trying.
+    case failed(String)
+}
+
+public enum Event: Sendable {
+    /// Time passed; `deadline` asked for it.
+    case tick
+    /// An authentic, fresh message of a peer.
+    case message(Message, from: MemberID, boot: UInt64)
+    /// All operations up to this ticket are on disk.
+    case persisted(ticket: UInt64)
+    /// The disk refused; this member stops voting and leading.
+    case storageFailed(reason: String)
+    /// An operator's change, asked of this node.
+    case propose(Command, RequestID)
+    /// Results of this node's own checks that changed.
+    case observed([Observation])
+    /// A connection to this server failed while forwarding.
+    case suspect(ServerID)
+    case fence(FenceReport)
+    /// Give leadership to this member, or to the fittest.
+    case handover(to: MemberID?)
+    /// Give up leadership and VIP although nobody can take over; never campaign again.
+    case resign
+    /// The time of day, for what people read. Milliseconds since 1970.
+    case wallClock(Int64)
+    /// The configuration file was read again.
+    case reconfigured(servers: [ServerID], digest: UInt64)
+}
+
+/// How an operator's change ended.
+public enum Outcome: Equatable, Sendable {
+    /// Committed and applied.
+    case done
+    /// Nothing was changed, for this reason.
+    case refused(String)
+    /// Not committed in time; it may still be.
+    case unacknowledged(String)
+}
+
+/// Something worth telling people, in the cluster's one vocabulary of event kinds.
+public struct Note: Equatable, Sendable {
+    public enum Kind: String, Sendable {
+        case leaderElected = "leader-elected"
+        case leaderLost = "leader-lost"
+        case termStarted = "election"
+        case vipAcquired = "vip-acquired"
+        case vipReleased = "vip-released"
+        case vipFailed = "vip-failed"
+        case serverUp = "server-up"
+        case serverDown = "server-down"
+        case adminChange = "admin"
+        case peerUp = "node-up"
+        case peerDown = "node-down"
+        case handover = "handover"
+        case storage = "storage"
+    }
+
+    public let kind: Kind
+    public let text: String
+}
+
+public enum Effect: Equatable, Sendable {
+    case send(Message, to: MemberID)
+    case persist([StorageOperation], ticket: UInt64)
+    /// The fence may keep the VIP until then. Sent with every renewed lease. Orders to the fence are numbered.
+    case hold(until: Instant, term: UInt64, order: UInt64)
+    /// The fence must let go of the VIP now.
+    case drop(order: UInt64)
+    /// Servers, their admin states, weights or verdicts changed.
+    case tableChanged
+    case answer(RequestID, Outcome)
+    case note(Note)
+    /// Probe this server at once: someone's connection to it failed.
+    case probeNow(ServerID)
+}

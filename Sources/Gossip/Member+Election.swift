@@ -1,0 +1,291 @@
+// Member+Election: who leads. Raft's election with pre-vote, check-quorum, stickiness and transfer.
+//
+//              election timeout            majority of pre-votes          majority of votes, own vote durable
+//   follower ─────────────────▶ pre-candidate ─────────────────▶ candidate ─────────────────▶ leader
+//      ▲   ▲                        │                               │  ▲                        │
+//      │   └── heartbeat of the term's leader, or a higher term ────┘  │ timeoutNow (transfer)  │
+//      └────────── a higher term, or no majority answers for electionTimeoutMax ───────────────┘
+//
+// Promises: a member that answered a round of a leader, or has just started, neither votes nor campaigns for
+// electionTimeoutMin (stickiness; the lease rests on it). Exceptions: the leader asked for the transfer, or is
+// known to have let go. No vote leaves before it is durable.
+
+/// A campaign's votes.
+struct Ballot: Sendable {
+    private var granted: [Bool]
+    /// The write of the candidate's own vote; it counts once durable.
+    var ownTicket: UInt64 = 0
+    /// What the voters said about earlier leaders, on this member's clock.
+    var answers: [AnswerRecord.Answer] = []
+
+    init(memberCount: Int) { granted = Array(repeating: false, count: memberCount) }
+
+    mutating func grant(_ member: MemberID) { granted[member.index] = true }
+
+    func has(_ member: MemberID) -> Bool { granted[member.index] }
+
+    var count: Int { granted.count { $0 } }
+}
+
+/// A planned transfer of leadership under way.
+struct Handover: Sendable {
+    let target: MemberID
+    /// Given up then.
+    let deadline: Instant
+}
+
+extension Member {
+    var mayCampaign: Bool { !hasResigned && storageFault == nil }
+
+    mutating func drawElectionTimeout() -> Duration {
+        random.duration(timing.electionTimeoutMin, timing.electionTimeoutMax)
+    }
+
+    // MARK: Transitions
+
+    /// - Parameter leader: the leader of that term, if its heartbeat brought us here.
+    mutating func becomeFollower(term newTerm: UInt64, leader: MemberID?, now: Instant) {
+        let wasLeader = role == .leader
+        role = .follower
+        if newTerm > term {
+            term = newTerm
+            votedFor = nil
+            isVoteDirty = true
+            verifiedIndex = commitIndex
+        }
+        if wasLeader { verifiedIndex = commitIndex }
+        handover = nil
+        isTransferCampaign = false
+        setLeader(leader)
+        electionDeadline = now.advanced(by: drawElectionTimeout())
+        if wasLeader {
+            note(.leaderLost, "\(configuration.name(me)) no longer leads")
+            if heldUntil == nil { release() }
+        }
+    }
+
+    private mutating func setLeader(_ leader: MemberID?) {
+        guard leader != currentLeader else { return }
+        currentLeader = leader
+        leaderOwnsVIP = false
+        if let leader {
+            note(.leaderElected, "\(configuration.name(leader)) leads in term \(term)")
+        }
+    }
+
+    private mutating func becomePreCandidate(now: Instant) {
+        if let leader = currentLeader, role == .follower {
+            note(.leaderLost, "\(configuration.name(me)) hears no heartbeat of \(configuration.name(leader))")
+        }
+        role = .preCandidate
+        currentLeader = nil
+        leaderOwnsVIP = false
+        isTransferCampaign = false
+        ballot = Ballot(memberCount: peers.count)
+        ballot.grant(me)
+        electionDeadline = now.advanced(by: drawElectionTimeout())
+        if ballot.count >= configuration.majority { return becomeCandidate(now: now) }
+        requestVotes(now: now)
+    }
+
+    private mutating func becomeCandidate(now: Instant) {
+        role = .candidate
+        currentLeader = nil
+        term += 1
+        votedFor = me
+        ballot = Ballot(memberCount: peers.count)
+        ballot.grant(me)
+        verifiedIndex = commitIndex
+        electionDeadline = now.advanced(by: drawElectionTimeout())
+        persistVote()
+        ballot.ownTicket = voteTicket
+        note(.termStarted, "\(configuration.name(me)) campaigns in term \(term)")
+        // The requests may leave before the own vote is durable: it isn't counted until then.
+        requestVotes(now: now)
+    }
+
+    private mutating func becomeLeader(now: Instant) {
+        role = .leader
+        isTransferCampaign = false
+        setLeader(me)
+        leaderSince = now
+        lastLedTerm = term
+        lease = LeaderLease(memberCount: peers.count, me: me)
+        barrier = (ballot.answers + answers.answers).filter { $0.leader != me }
+        for peer in configuration.peers {
+            peers[peer.index].nextIndex = log.lastIndex + 1
+            peers[peer.index].matchIndex = 0
+            peers[peer.index].transfer = nil
+        }
+        verdictsDue = true
+        appendAsLeader(.establish, request: nil)
+        sendAppends(now: now)
+        adoptProposals(now: now)
+    }
+
+    // MARK: Campaigning
+
+    mutating func campaignElapsed(now: Instant) {
+        if now >= electionDeadline, now >= promisedUntil {
+            becomePreCandidate(now: now)
+        } else if role != .follower, now >= nextVoteRequest {
+            requestVotes(now: now)
+        }
+    }
+
+    /// Asks everyone who hasn't granted yet; repeated each heartbeat, since datagrams get lost.
+    private mutating func requestVotes(now: Instant) {
+        nextVoteRequest = now.advanced(by: timing.heartbeat)
+        let isPreVote = role == .preCandidate
+        let request = VoteRequest(
+            term: isPreVote ? term + 1 : term, lastIndex: log.lastIndex, lastTerm: log.lastTerm,
+            isPreVote: isPreVote, isTransfer: isTransferCampaign, released: released.terms)
+        for peer in configuration.peers where !ballot.has(peer) { send(.voteRequest(request), to: peer) }
+    }
+
+    mutating func receive(_ request: VoteRequest, from candidate: MemberID, now: Instant) {
+        guard request.released.count == peers.count else { return }
+        for (index, term) in request.released.enumerated() where index != me.index {
+            learnReleased(MemberID(index), upTo: term, now: now)
+        }
+        let isCovered = log.isCovered(byLastIndex: request.lastIndex, term: request.lastTerm)
+        let isPromised = !request.isTransfer && (now < promisedUntil || leadsWithQuorum(now: now))
+        if request.isPreVote {
+            let granted = request.term > term && isCovered && !isPromised && storageFault == nil
+            let reply = VoteReply(term: granted ? request.term : term, isPreVote: true, granted: granted, answers: [])
+            return send(.voteReply(reply), to: candidate)
+        }
+        // A promise kept means as well: not even the term moves, or a node that returns would depose a leader.
+        if request.term > term, isPromised || storageFault != nil { return }
+        if request.term > term { becomeFollower(term: request.term, leader: nil, now: now) }
+        let mayVote = request.term == term && role == .follower && (votedFor == nil || votedFor == candidate)
+        guard mayVote, isCovered, storageFault == nil else {
+            let reply = VoteReply(term: term, isPreVote: false, granted: false, answers: [])
+            return send(.voteReply(reply), to: candidate)
+        }
+        grantVote(to: candidate, now: now)
+    }
+
+    private mutating func grantVote(to candidate: MemberID, now: Instant) {
+        if votedFor != candidate {
+            votedFor = candidate
+            persistVote()
+        } else {
+            persistVoteIfDirty()
+        }
+        electionDeadline = now.advanced(by: drawElectionTimeout())
+        pruneAnswers(now: now)
+        let recent = answers.answers.map {
+            RecentAnswer(leader: $0.leader, term: $0.term, age: $0.at.duration(to: now))
+        }
+        let reply = Message.voteReply(VoteReply(term: term, isPreVote: false, granted: true, answers: recent))
+        if persistedTicket >= voteTicket {
+            send(reply, to: candidate)
+        } else {
+            withheld.append((voteTicket, reply, candidate))
+        }
+    }
+
+    mutating func receive(_ reply: VoteReply, from voter: MemberID, now: Instant) {
+        let isPreGrant = reply.isPreVote && reply.granted
+        if reply.term > term, !isPreGrant {
+            return becomeFollower(term: reply.term, leader: nil, now: now)
+        }
+        guard reply.granted else { return }
+        if reply.isPreVote {
+            guard role == .preCandidate, reply.term == term + 1 else { return }
+            ballot.grant(voter)
+            if ballot.count >= configuration.majority { becomeCandidate(now: now) }
+        } else {
+            guard role == .candidate, reply.term == term, !ballot.has(voter) else { return }
+            ballot.grant(voter)
+            for answer in reply.answers where answer.leader.map({ peers.indices.contains($0.index) }) ?? true {
+                // The age was taken when the vote was given; the reply's way makes the answer look later, never earlier.
+                let at = now.advanced(by: .zero - answer.age)
+                ballot.answers.append(AnswerRecord.Answer(leader: answer.leader, term: answer.term, at: at))
+            }
+            countVotes(now: now)
+        }
+    }
+
+    private mutating func countVotes(now: Instant) {
+        guard role == .candidate, ballot.count >= configuration.majority, persistedTicket >= ballot.ownTicket else {
+            return
+        }
+        becomeLeader(now: now)
+    }
+
+    /// A write became durable: perhaps the own vote.
+    mutating func ballotPersisted(now: Instant) { countVotes(now: now) }
+
+    // MARK: Term and vote on disk
+
+    private mutating func persistVote() {
+        isVoteDirty = false
+        voteTicket = persist([.vote(term: term, votedFor: votedFor.map { configuration.name($0) })])
+    }
+
+    /// A new term alone needs no haste: without a vote in it, forgetting it is harmless.
+    mutating func persistVoteIfDirty() {
+        if isVoteDirty, storageFault == nil { persistVote() }
+    }
+
+    // MARK: Leading
+
+    /// A majority has answered lately enough that no other leader can be (check-quorum).
+    func leadsWithQuorum(now: Instant) -> Bool { role == .leader && now < quorumDeadline }
+
+    /// When this leader steps down unless a majority answers.
+    var quorumDeadline: Instant {
+        (lease.majorityAnswered ?? leaderSince).advanced(by: timing.electionTimeoutMax)
+    }
+
+    mutating func leaderElapsed(now: Instant) {
+        if now >= quorumDeadline { return becomeFollower(term: term, leader: nil, now: now) }
+        if let handover, now >= handover.deadline {
+            self.handover = nil
+            note(
+                .handover, "\(configuration.name(handover.target)) did not take over; \(configuration.name(me)) goes on"
+            )
+            adoptProposals(now: now)
+        }
+        if now >= nextHeartbeat {
+            sendAppends(now: now)
+            pushHandover()
+        }
+    }
+
+    // MARK: Transfer
+
+    /// The runtime asked for a planned move. The reason for refusing shows as a note.
+    mutating func beginHandover(to target: MemberID?, now: Instant) {
+        guard role == .leader, handover == nil else { return }
+        let candidates = configuration.peers.filter { isHeard($0, now: now) && (target == nil || $0 == target) }
+        guard let best = candidates.max(by: { peers[$0.index].matchIndex < peers[$1.index].matchIndex }) else {
+            let who = target.map { configuration.name($0) } ?? "any peer"
+            return note(.handover, "can't hand over: \(who) has not been heard from")
+        }
+        handover = Handover(target: best, deadline: now.advanced(by: timing.electionTimeoutMax))
+        note(.handover, "\(configuration.name(me)) hands over to \(configuration.name(best))")
+        sendAppends(now: now)
+        pushHandover()
+    }
+
+    /// Tells the target to campaign as soon as it has the whole log (dissertation, 3.10).
+    mutating func pushHandover() {
+        guard let handover, peers[handover.target.index].matchIndex == log.lastIndex else { return }
+        send(.timeoutNow(term: term), to: handover.target)
+    }
+
+    mutating func receiveTimeoutNow(term: UInt64, from sender: MemberID, now: Instant) {
+        guard term == self.term, role == .follower, sender == currentLeader, mayCampaign else { return }
+        isTransferCampaign = true
+        becomeCandidate(now: now)
+    }
+
+    mutating func resign(now: Instant) {
+        hasResigned = true
+        if role != .follower { becomeFollower(term: term, leader: nil, now: now) }
+        letGo()
+    }
+}

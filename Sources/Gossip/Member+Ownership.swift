@@ -1,0 +1,99 @@
+// Member+Ownership: what the fence is told, and what the others are told about it. See Ownership.swift for why.
+//
+// The fence is told `hold until T` with every renewed lease and needs no word to stop: it drops at T by itself.
+// A member that no longer leads keeps the VIP until its lease ends or it hears the new leader, whichever is first:
+// so a planned move has no gap while votes are counted and written.
+
+extension Member {
+    /// The end of the lease while this member leads; nil before a majority has answered a round.
+    public var leaseEnd: Instant? {
+        guard role == .leader else { return nil }
+        return lease.majorityAnswered?.advanced(by: timing.lease)
+    }
+
+    /// How long an earlier owner may have gone on after a member's last answer to it.
+    private var ownershipTail: Duration {
+        switch configuration.fencing {
+        case .wait: timing.lease + Timing.addressLifetime
+        case .trust: timing.lease
+        }
+    }
+
+    /// When the last earlier owner that isn't known to have let go is over.
+    var barrierEnd: Instant? {
+        guard configuration.hasVIP, role == .leader else { return nil }
+        return barrier.filter { !released.covers($0) }.map { $0.at.advanced(by: ownershipTail) }.max()
+    }
+
+    mutating func renewHold(now: Instant) {
+        guard configuration.hasVIP, let leaseEnd, now < leaseEnd, leaseEnd != heldUntil else { return }
+        if let barrierEnd, now < barrierEnd { return }
+        barrier = []
+        heldUntil = leaseEnd
+        isLettingGo = false
+        fenceOrder += 1
+        emit(.hold(until: leaseEnd, term: term, order: fenceOrder))
+    }
+
+    /// The VIP goes now, if it is here.
+    mutating func letGo() {
+        guard heldUntil != nil, !isLettingGo else { return }
+        isLettingGo = true
+        fenceOrder += 1
+        emit(.drop(order: fenceOrder))
+    }
+
+    mutating func fenceReported(_ report: FenceReport, now: Instant) {
+        switch report {
+        case .held:
+            if !holdsAddress { note(.vipAcquired, "\(configuration.name(me)) has the VIP") }
+            holdsAddress = true
+        case .dropped(let order):
+            if holdsAddress { note(.vipReleased, "\(configuration.name(me)) let go of the VIP") }
+            holdsAddress = false
+            guard order == fenceOrder else { return }
+            heldUntil = nil
+            if role != .leader, lastLedTerm > 0 { release() }
+        case .failed(let reason):
+            note(.vipFailed, "\(configuration.name(me)): \(reason)")
+        }
+    }
+
+    /// Tells everyone that this member owns nothing any more in the terms it led.
+    mutating func release() {
+        _ = released.insert(me, upTo: lastLedTerm)
+        broadcast(.released(term: lastLedTerm))
+    }
+
+    /// A member let go. If it was the leader, nobody has to wait for it: promises to it are void.
+    mutating func learnReleased(_ member: MemberID, upTo released: UInt64, now: Instant) {
+        guard member != me, self.released.insert(member, upTo: released) else { return }
+        guard role == .follower, released == term, currentLeader == member else { return }
+        note(.leaderLost, "\(configuration.name(member)) gave up the lead")
+        currentLeader = nil
+        leaderOwnsVIP = false
+        promisedUntil = now
+        // One after the other, so that they don't split the votes.
+        let rank = configuration.peers.filter { $0 != member && $0 < me }.count
+        electionDeadline = now.advanced(by: timing.heartbeat * rank / 2)
+    }
+
+    /// This member answers a round: it promises, and remembers whom.
+    mutating func noteAnswer(to leader: MemberID, now: Instant) {
+        promisedUntil = now.advanced(by: timing.electionTimeoutMin)
+        answers.note(leader: leader, term: term, at: now)
+        pruneAnswers(now: now)
+    }
+
+    mutating func pruneAnswers(now: Instant) {
+        // A little longer than any new leader waits: clocks may run at slightly different rates.
+        answers.prune(before: now.advanced(by: .zero - ownershipTail * 5 / 4), released: released)
+    }
+
+    /// The member that has the VIP, as far as this one knows.
+    public func owner(now: Instant) -> MemberID? {
+        if holdsAddress { return me }
+        if let leader = currentLeader { return leader != me && leaderOwnsVIP ? leader : nil }
+        return freshDigests(now: now).compactMap(\.owner).first
+    }
+}

@@ -1,0 +1,298 @@
+// Member: one member of the cluster as a pure state machine. Events and the time in, effects out.
+//
+// It never reads a clock, a file, a socket or a random source; the shell in Node and the tests' simulated world
+// drive the same code. This file holds the state and the three calls; each concern has a file of its own:
+//
+//   Member+Election.swift     follower → pre-candidate → candidate → leader, votes, stickiness, transfer
+//   Member+Replication.swift  appends, commit, apply, snapshots, catching up a peer that can't hear the leader
+//   Member+Ownership.swift    the lease, the fence, released terms
+//   Member+Gossip.swift       digests, views, liveness, verdicts, suspicion
+//   Member+Proposals.swift    operators' changes from any node to the leader and back
+//
+// Raft as in Ongaro's dissertation (2014): ch. 3 with pre-vote (9.6), check-quorum and stickiness (6.2, 6.4.1),
+// leadership transfer (3.10). Deviations: membership is fixed by configuration; votes carry recent answers
+// (Ownership.swift); committed entries may come from any peer; health travels beside the log as views.
+
+/// What is known of a peer.
+struct Peer: Sendable {
+    /// Last message straight from it.
+    var heardAt: Instant?
+    /// Last sign of life, also through another member.
+    var aliveAt: Instant?
+    var boot: UInt64 = 0
+    /// The latest digest it sent.
+    var digest: Digest?
+    var digestAt: Instant?
+    /// What was last told about it in a note.
+    var wasAlive = false
+    /// Round trip of the last digest exchange.
+    var roundTrip: Duration?
+
+    // As leader (Raft's nextIndex and matchIndex).
+    var nextIndex: UInt64 = 1
+    var matchIndex: UInt64 = 0
+    /// A snapshot on its way to it, and how much has arrived.
+    var transfer: (snapshot: Snapshot, received: Int, sentAt: Instant)?
+}
+
+public struct Member: Sendable {
+    public internal(set) var configuration: ClusterConfiguration
+    let boot: UInt64
+    let startedAt: Instant
+    var random: SplitMix64
+
+    // Election
+    public internal(set) var role = Role.follower
+    public internal(set) var term: UInt64
+    var votedFor: MemberID?
+    /// The leader of this term, if it is known.
+    var currentLeader: MemberID?
+    /// When a heartbeat of the current leader last came.
+    var leaderHeardAt: Instant?
+    /// This member keeps its promise not to vote or campaign until then.
+    var promisedUntil: Instant
+    var electionDeadline: Instant
+    var ballot: Ballot
+    /// This candidate campaigns because the leader asked it to (dissertation, 3.10).
+    var isTransferCampaign = false
+    var nextVoteRequest: Instant
+    /// The term or vote changed and isn't handed to storage yet.
+    var isVoteDirty = false
+    var voteTicket: UInt64 = 0
+    var leaderSince: Instant
+    var handover: Handover?
+    var hasResigned = false
+    var storageFault: String?
+
+    // Log and table
+    var log: ReplicatedLog
+    public internal(set) var table: BackendTable
+    public internal(set) var commitIndex: UInt64
+    public internal(set) var appliedIndex: UInt64
+    /// The log equals the current leader's up to here.
+    var verifiedIndex: UInt64 = 0
+    var incoming: (snapshot: SnapshotChunk, bytes: [UInt8])?
+    /// The servers in use, sorted: the file's and the run-time ones.
+    public internal(set) var servers: [ServerID]
+
+    // Ownership
+    var lease: LeaderLease
+    var nextHeartbeat: Instant
+    var answers: AnswerRecord
+    var released: ReleasedTerms
+    /// As leader: what has to be over or released before this member may own the VIP.
+    var barrier: [AnswerRecord.Answer] = []
+    /// The last hold the fence was told, until it says that the address is gone.
+    var heldUntil: Instant?
+    /// The fence was told to drop and hasn't said yet that it did.
+    var isLettingGo = false
+    /// The number of the last order to the fence.
+    var fenceOrder: UInt64 = 0
+    /// The fence says that the address is on this node.
+    public internal(set) var holdsAddress = false
+    /// The last term this member led; 0 for none.
+    var lastLedTerm: UInt64 = 0
+    /// As follower: the leader says that it has the VIP.
+    var leaderOwnsVIP = false
+
+    // Gossip
+    var peers: [Peer]
+    var views: [View]
+    var nextDigest: Instant
+    var wallClockMs: Int64 = 0
+    var suspected: [(server: ServerID, at: Instant)] = []
+    var verdictsDue = false
+
+    // Proposals
+    var proposals: [Proposal] = []
+
+    // Effects
+    private var effects: [Effect] = []
+    private var effectsTaken = 0
+    var lastTicket: UInt64 = 0
+    var persistedTicket: UInt64 = 0
+    /// Messages that speak of something not yet durable.
+    var withheld: [(ticket: UInt64, message: Message, to: MemberID)] = []
+
+    /// - Parameters:
+    ///   - recovered: what storage held.
+    ///   - boot: higher than that of any earlier start of this member.
+    ///   - seed: for election timeouts.
+    public init(
+        _ configuration: ClusterConfiguration, recovered: RecoveredState, boot: UInt64, seed: UInt64, now: Instant
+    ) {
+        self.configuration = configuration
+        self.boot = boot
+        startedAt = now
+        random = SplitMix64(state: seed)
+        // An entry's term may be on disk when the term itself isn't yet.
+        term = max(recovered.term, recovered.entries.last?.term ?? 0, recovered.snapshot?.lastTerm ?? 0)
+        votedFor = recovered.term == term ? recovered.votedFor.flatMap { configuration.member(named: $0) } : nil
+        log = ReplicatedLog(recovered: recovered)
+        table = recovered.snapshot.flatMap { BackendTable.decode($0.bytes) } ?? BackendTable()
+        commitIndex = log.baseIndex
+        appliedIndex = log.baseIndex
+        servers = table.servers(configured: configuration.servers)
+        let count = configuration.members.count
+        lease = LeaderLease(memberCount: count, me: configuration.me)
+        ballot = Ballot(memberCount: count)
+        released = ReleasedTerms(memberCount: count)
+        peers = Array(repeating: Peer(), count: count)
+        views = (0..<count).map { View(boot: $0 == configuration.me.index ? boot : 0) }
+        answers = AnswerRecord(start: now)
+        // It may have answered a round just before it stopped (2.2 of the design).
+        promisedUntil = now.advanced(by: configuration.timing.electionTimeoutMin)
+        electionDeadline = promisedUntil
+        nextHeartbeat = now
+        nextVoteRequest = now
+        leaderSince = now
+        nextDigest = now
+        electionDeadline = now.advanced(by: drawElectionTimeout())
+    }
+
+    var me: MemberID { configuration.me }
+    var timing: Timing { configuration.timing }
+
+    /// Takes in one event. Afterwards take all effects.
+    /// - Parameter now: never earlier than in the call before.
+    public mutating func step(_ event: Event, now: Instant) {
+        switch event {
+        case .tick: break
+        case .message(let message, let sender, let boot): receive(message, from: sender, boot: boot, now: now)
+        case .persisted(let ticket): persisted(ticket: ticket, now: now)
+        case .storageFailed(let reason): storageFailed(reason, now: now)
+        case .propose(let command, let request): propose(command, request, now: now)
+        case .observed(let observations): observe(observations, now: now)
+        case .suspect(let server): suspect(server, isOwn: true, now: now)
+        case .fence(let report): fenceReported(report, now: now)
+        case .handover(let target): beginHandover(to: target, now: now)
+        case .resign: resign(now: now)
+        case .wallClock(let milliseconds): wallClockMs = milliseconds
+        case .reconfigured(let servers, let digest):
+            configuration.servers = servers.sorted()
+            configuration.digest = digest
+            tableChanged()
+        }
+        elapse(now: now)
+    }
+
+    /// The next effect to carry out, in order; nil when there is none.
+    public mutating func nextEffect() -> Effect? {
+        guard effectsTaken < effects.count else {
+            effects.removeAll(keepingCapacity: true)
+            effectsTaken = 0
+            return nil
+        }
+        defer { effectsTaken += 1 }
+        return effects[effectsTaken]
+    }
+
+    /// When to step with `.tick` at the latest.
+    public var deadline: Instant? {
+        var earliest = min(nextDigest, proposalDeadline ?? nextDigest)
+        if role == .leader {
+            earliest = min(earliest, nextHeartbeat, quorumDeadline)
+            if let handover { earliest = min(earliest, handover.deadline) }
+            if let barrierEnd { earliest = min(earliest, barrierEnd) }
+        } else if mayCampaign {
+            earliest = min(earliest, max(electionDeadline, promisedUntil))
+            if role != .follower { earliest = min(earliest, nextVoteRequest) }
+        }
+        return earliest
+    }
+
+    /// Whatever is due at `now`, after any event.
+    private mutating func elapse(now: Instant) {
+        if role == .leader {
+            leaderElapsed(now: now)
+        } else if mayCampaign {
+            campaignElapsed(now: now)
+        }
+        if now >= nextDigest { sendDigests(now: now) }
+        resendProposals(now: now)
+        if verdictsDue { decideVerdicts(now: now) }
+        renewHold(now: now)
+        persistVoteIfDirty()
+    }
+
+    // MARK: Effects
+
+    mutating func emit(_ effect: Effect) { effects.append(effect) }
+
+    mutating func send(_ message: Message, to member: MemberID) { emit(.send(message, to: member)) }
+
+    mutating func broadcast(_ message: Message) {
+        for peer in configuration.peers { send(message, to: peer) }
+    }
+
+    mutating func note(_ kind: Note.Kind, _ text: String) { emit(.note(Note(kind: kind, text: text))) }
+
+    /// Asks for durable writes; the ticket tells when they are done.
+    @discardableResult
+    mutating func persist(_ operations: [StorageOperation]) -> UInt64 {
+        lastTicket += 1
+        emit(.persist(operations, ticket: lastTicket))
+        return lastTicket
+    }
+
+    private mutating func persisted(ticket: UInt64, now: Instant) {
+        persistedTicket = max(persistedTicket, ticket)
+        log.persisted(ticket: ticket)
+        while let first = withheld.first, first.ticket <= ticket {
+            withheld.removeFirst()
+            send(first.message, to: first.to)
+        }
+        ballotPersisted(now: now)
+        durableIndexMoved(now: now)
+    }
+
+    private mutating func storageFailed(_ reason: String, now: Instant) {
+        if storageFault == nil {
+            note(.storage, "this node can't write its state (\(reason)): it neither votes nor leads")
+        }
+        storageFault = reason
+        withheld = []
+        if role != .follower { becomeFollower(term: term, leader: nil, now: now) }
+    }
+
+    private mutating func receive(_ message: Message, from sender: MemberID, boot: UInt64, now: Instant) {
+        guard sender != me, peers.indices.contains(sender.index) else { return }
+        heard(from: sender, boot: boot, now: now)
+        switch message {
+        case .append(let body): receive(body, from: sender, now: now)
+        case .appendReply(let body): receive(body, from: sender, now: now)
+        case .voteRequest(let body): receive(body, from: sender, now: now)
+        case .voteReply(let body): receive(body, from: sender, now: now)
+        case .timeoutNow(let term): receiveTimeoutNow(term: term, from: sender, now: now)
+        case .released(let term): learnReleased(sender, upTo: term, now: now)
+        case .digest(let body): receive(body, from: sender, now: now)
+        case .views(let body): receive(body, now: now)
+        case .suspect(let server): suspect(server, isOwn: false, now: now)
+        case .request(let request, let command, let hops):
+            receiveRequest(request, command, hops: hops, from: sender, now: now)
+        case .committed(let body): receive(body, now: now)
+        case .snapshot(let body): receive(body, from: sender, now: now)
+        case .snapshotReply(let term, let lastIndex, let received):
+            receiveSnapshotReply(term: term, lastIndex: lastIndex, received: received, from: sender, now: now)
+        }
+    }
+}
+
+/// SplitMix64 (Steele, Lea & Flood 2014): a small generator whose whole state is its seed.
+struct SplitMix64: Sendable {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+        return mixed ^ (mixed >> 31)
+    }
+
+    /// A span of at least `min`, below `max` (or `min` when they are equal).
+    mutating func duration(_ min: Duration, _ max: Duration) -> Duration {
+        let width = UInt64(Swift.max(0, (max - min).nanoseconds))
+        return min + .nanoseconds(Int64(width == 0 ? 0 : next() % width))
+    }
+}
