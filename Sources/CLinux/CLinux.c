@@ -57,3 +57,9 @@ ssize_t clinux_splice(int from, int to, size_t length, int more) {
 }
 
 int clinux_enter_network_namespace(int descriptor) { return setns(descriptor, CLONE_NEWNET); }
+
+int clinux_enter_process_namespace(int descriptor) { return setns(descriptor, CLONE_NEWPID); }
+
+int clinux_unshare_network(void) { return unshare(CLONE_NEWNET); }
+
+int clinux_unshare_user(void) { return unshare(CLONE_NEWUSER); }

@@ -48,4 +48,13 @@ ssize_t clinux_splice(int from, int to, size_t length, int more);
 /// Enters the network namespace named by an open descriptor.
 int clinux_enter_network_namespace(int descriptor);
 
+/// Children of this thread start in the process namespace named by an open descriptor; 0 or -1 with errno.
+int clinux_enter_process_namespace(int descriptor);
+
+/// Moves the calling thread into a new network namespace; 0 or -1 with errno.
+int clinux_unshare_network(void);
+
+/// Moves the process (single-threaded only) into a new user namespace; 0 or -1 with errno.
+int clinux_unshare_user(void);
+
 #endif

@@ -1,0 +1,87 @@
+// Load: the command `triad load`, a steady client that says who answered and what failed.
+
+import Glibc
+import Proxy
+
+enum Load {
+    static let usage = """
+        usage: triad load URL [--rate N] [--seconds N] [--new-connections] [--connections N] [--timeout MS] [--log FILE]
+
+        Sends N requests a second (100 unless told), whether or not earlier ones have been answered, until --seconds
+        are over or Ctrl-C. Prints a line a second with who answered; at the end failures by cause, latencies and
+        outages. Exit code 1 when any request failed.
+          --rate N            requests a second, 0.1 to 100000
+          --seconds N         how long; until Ctrl-C unless told
+          --new-connections   a new connection for each request, else persistent ones are used in turn
+          --connections N     how many persistent connections (16)
+          --timeout MS        a request that takes longer has failed (250)
+          --log FILE          a line per request: start and end in ns, outcome, who answered
+
+        """
+
+    /// The exit code: 0, or 1 when any request failed or none could be sent, 2 for wrong usage.
+    static func main(_ arguments: [String]) -> Int32 {
+        do {
+            let options = try options(arguments)
+            var engine = try LoadEngine(options)
+            LabSystem.say(
+                "\(options.rate.formatted) requests/s to \(options.target)\(options.path), "
+                    + (options.usesNewConnections ? "each on a new connection" : "\(options.connections) connections")
+                    + ", timeout \(options.timeoutMs) ms\n")
+            engine.run { LabSystem.say($0) }
+            let figures = engine.figures
+            LabSystem.say(
+                figures.summary(intervalNs: UInt64(options.intervalNs), endedAt: System.bootNanoseconds()))
+            return figures.failed == 0 && figures.requests > 0 ? 0 : 1
+        } catch let problem as LabUsage {
+            LabSystem.say("triad load: \(problem)\n\(usage)", to: STDERR_FILENO)
+            return 2
+        } catch {
+            LabSystem.say("triad load: \(error)\n", to: STDERR_FILENO)
+            return 1
+        }
+    }
+
+    static func options(_ arguments: [String]) throws(LabUsage) -> LoadOptions {
+        let given = try LabArguments(
+            arguments, options: ["--rate", "--seconds", "--connections", "--timeout", "--log"],
+            flags: ["--new-connections"])
+        guard given.positional.count == 1 else { throw LabUsage("one URL is needed, such as http://10.0.0.100/") }
+        var options = try url(given.positional[0])
+        options.rate = try given.number("--rate", 0.1...100_000) ?? options.rate
+        options.seconds = try given.number("--seconds", 0.1...31_536_000)
+        options.usesNewConnections = given.has("--new-connections")
+        options.connections = try given.integer("--connections", 1...LoadOptions.Limit.connections) ?? 16
+        options.timeoutMs = try given.integer("--timeout", 1...600_000) ?? 250
+        options.log = given.text("--log")
+        return options
+    }
+
+    /// `http://ADDRESS[:PORT][/PATH]`. Names are not looked up, save localhost.
+    static func url(_ text: String) throws(LabUsage) -> LoadOptions {
+        if text.hasPrefix("https://") { throw LabUsage("\(text): https is not supported, http:// is") }
+        var rest = Substring(text)
+        if rest.hasPrefix("http://") { rest = rest.dropFirst("http://".count) }
+        let authority = rest.prefix { $0 != "/" && $0 != "?" }
+        let path = rest.dropFirst(authority.count)
+        var options = LoadOptions()
+        options.host = String(authority)
+        options.path = path.isEmpty ? "/" : path.hasPrefix("?") ? "/" + path : String(path)
+        var host = String(authority)
+        if host == "localhost" || host.hasPrefix("localhost:") {
+            host = "127.0.0.1" + host.dropFirst("localhost".count)
+        }
+        let bare = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
+        guard let target = SocketAddress(address: bare, port: 80) ?? SocketAddress(host), target.port > 0 else {
+            throw LabUsage("\(text): http://ADDRESS[:PORT][/PATH] with an IP address is needed")
+        }
+        guard path.utf8.allSatisfy({ $0 > 32 && $0 < 127 }) else { throw LabUsage("\(text): the path must be ASCII") }
+        options.target = target
+        return options
+    }
+}
+
+extension Double {
+    /// `200` rather than `200.0`.
+    var formatted: String { self == rounded() && magnitude < 1e15 ? String(Int(self)) : String(self) }
+}
