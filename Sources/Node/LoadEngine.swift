@@ -8,6 +8,7 @@
 //   waiting, used before, closed by the peer before a byte of the answer ──once──▶ connecting: the close and the request
 //   crossed on the way, and a GET may be sent again (RFC 9112, 9.3.1).
 
+import CLinux
 import Glibc
 import Proxy
 
