@@ -193,8 +193,9 @@ struct JSON5Parser {
             }
         }
         let content = try digits(negative: negative, start: start)
-        if let next = peek, isIdentifierPart(next) {
-            let text = "unexpected \(show(next)) right after a number; a value with a unit needs quotes: \"30ms\""
+        if let next = peek, isIdentifierPart(next) || next == "." {
+            let text =
+                "unexpected \(show(next)) right after a number; a value with a unit, or an address, needs quotes: \"30ms\""
             throw problem(text)
         }
         return content

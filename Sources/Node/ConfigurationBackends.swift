@@ -1,0 +1,177 @@
+// ConfigurationBackends: the parts of the file that requests go through: frontends, backends, checks and servers.
+
+import Gossip
+import Proxy
+
+extension ConfigurationReader {
+    mutating func backends(_ root: Fields) -> [PlacedBackend] {
+        let example =
+            "the servers: backends: [{ name: \"api\", servers: [{ id: \"api_1\", address: \"10.0.0.21:8080\" }] }]"
+        guard let place = root.required("backends", example, &report),
+            let elements = place.elements("a list of backends", &report)
+        else { return [] }
+        if elements.isEmpty { report.add(place, "is empty; add \(example)") }
+        if elements.count > Bound.backends {
+            report.add(place, "\(elements.count) backends; at most \(Bound.backends)")
+        }
+        var backends: [PlacedBackend] = []
+        for element in elements {
+            guard let fields = Fields(element, known: ["name", "balance", "check", "servers"], &report) else {
+                continue
+            }
+            let namePlace = fields.required("name", "a name for this backend: name: \"api\"", &report)
+            let name = namePlace?.name("a backend", &report)
+            if let namePlace, let name, backends.contains(where: { $0.backend.name == name }) {
+                report.add(namePlace, "another backend is called \"\(name)\"; names must differ")
+            }
+            let balance = fields.optional("balance")?.choice(
+                Configuration.Balance.self, later: ["random", "hash", "first"], "balance", &report)
+            let check = check(fields.optional("check"))
+            let servers = servers(fields)
+            let backend = Configuration.Backend(
+                name: name ?? "", balance: balance ?? .roundrobin, check: check, servers: servers.map(\.server))
+            backends.append(PlacedBackend(backend: backend, places: servers.map(\.place)))
+        }
+        let total = backends.reduce(0) { $0 + $1.backend.servers.count }
+        if total > Limits.serversMax { report.add(place, "\(total) servers; at most \(Limits.serversMax)") }
+        return backends
+    }
+
+    private mutating func servers(_ fields: Fields) -> [(server: Configuration.Server, place: Placed)] {
+        let example =
+            "the servers, or [] when all are added at run time: servers: [{ id: \"api_1\", address: \"10.0.0.21:8080\" }]"
+        guard let place = fields.required("servers", example, &report),
+            let elements = place.elements("a list of servers", &report)
+        else { return [] }
+        var servers: [(server: Configuration.Server, place: Placed)] = []
+        var ids: Set<String> = []
+        var addresses: Set<SocketAddress> = []
+        for element in elements {
+            guard let fields = Fields(element, known: ["id", "address", "weight"], &report) else { continue }
+            let idPlace = fields.required("id", "a name for this server: id: \"api_1\"", &report)
+            let addressPlace = fields.required("address", "where it listens: address: \"10.0.0.21:8080\"", &report)
+            let id = idPlace?.name("a server", &report)
+            let address = addressPlace?.socketAddress(&report)
+            let weight = fields.optional("weight")?.integer(0...Limits.weightMax, "a weight", &report) ?? 1
+            if let idPlace, let id, !ids.insert(id).inserted {
+                report.add(idPlace, "another server of this backend has the id \"\(id)\"; ids must differ")
+            }
+            guard let addressPlace, let address else { continue }
+            if !addresses.insert(address).inserted {
+                report.add(
+                    addressPlace,
+                    "another server of this backend has the address \(address); "
+                        + "for a larger share use one server with a larger weight")
+            }
+            servers.append((Configuration.Server(id: id ?? "", address: address, weight: weight), addressPlace))
+        }
+        return servers
+    }
+
+    // MARK: Checks
+
+    private mutating func check(_ place: Placed?) -> Configuration.Check {
+        var check = Configuration.Check(
+            kind: .tcp, interval: .seconds(1), timeout: .milliseconds(500), rise: 2, fall: 2)
+        let keys = ["type", "method", "path", "host", "expect", "interval", "timeout", "rise", "fall"]
+        guard let place, let fields = Fields(place, known: keys, &report) else { return check }
+        check.kind = checkKind(fields)
+        let longest = Duration.seconds(3600)
+        check.interval = fields.optional("interval")?.duration(.milliseconds(50)...longest, &report) ?? check.interval
+        let timeout = fields.optional("timeout")
+        check.timeout =
+            timeout?.duration(.milliseconds(10)...longest, &report) ?? min(check.timeout, check.interval)
+        if let timeout, check.timeout > check.interval {
+            report.add(
+                timeout,
+                "\(Quantity.text(check.timeout)) is longer than the interval "
+                    + "(\(Quantity.text(check.interval))): a check must be over before the next begins")
+        }
+        check.rise = fields.optional("rise")?.integer(1...100, "a count", &report) ?? check.rise
+        check.fall = fields.optional("fall")?.integer(1...100, "a count", &report) ?? check.fall
+        return check
+    }
+
+    private enum CheckType: String, CaseIterable { case tcp, http }
+    private enum CheckMethod: String, CaseIterable { case get = "GET", head = "HEAD", options = "OPTIONS" }
+
+    private mutating func checkKind(_ fields: Fields) -> Configuration.Check.Kind {
+        let place = fields.required("type", "what to check: type: \"http\" or type: \"tcp\"", &report)
+        let type = place?.choice(CheckType.self, later: ["grpc", "script"], "check type", &report)
+        if type == .tcp {
+            for key in ["method", "path", "host", "expect"] {
+                if let extra = fields.optional(key) {
+                    report.add(extra, "belongs to a check of type \"http\"; a tcp check only opens a connection")
+                }
+            }
+            return .tcp
+        }
+        let method = fields.optional("method")?.choice(CheckMethod.self, "method", &report) ?? .get
+        let path = fields.optional("path").flatMap { visible($0, "a path, such as \"/health\"") } ?? "/"
+        if let place = fields.optional("path"), !path.hasPrefix("/") {
+            report.add(place, "must begin with \"/\": \"/\(path)\"")
+        }
+        let host = fields.optional("host").flatMap { visible($0, "a host name") }
+        let expect = fields.optional("expect")?.integer(200...599, "an HTTP status", &report) ?? 200
+        return .http(method: method.rawValue, path: path, host: host, expect: expect)
+    }
+
+    /// What goes into a request head as it is: no space, no control character, nothing beyond ASCII.
+    private mutating func visible(_ place: Placed, _ expected: String) -> String? {
+        guard let text = place.string(expected, &report) else { return nil }
+        if text.utf8.allSatisfy({ (33...126).contains($0) }), text.utf8.count <= 1024 { return text }
+        report.add(place, "may hold only visible ASCII characters without spaces, at most 1024 (escape others as %XX)")
+        return nil
+    }
+
+    // MARK: Frontends
+
+    mutating func frontends(_ root: Fields, backends: [PlacedBackend]) -> [PlacedFrontend] {
+        let example = "what clients connect to: frontends: [{ name: \"http\", port: 80, backend: \"api\" }]"
+        guard let place = root.required("frontends", example, &report),
+            let elements = place.elements("a list of frontends", &report)
+        else { return [] }
+        if elements.isEmpty { report.add(place, "is empty; add \(example)") }
+        if elements.count > Bound.frontends {
+            report.add(place, "\(elements.count) frontends; at most \(Bound.frontends)")
+        }
+        var frontends: [PlacedFrontend] = []
+        for element in elements {
+            let keys = ["name", "address", "port", "mode", "backend"]
+            guard let fields = Fields(element, known: keys, &report) else { continue }
+            let namePlace = fields.required("name", "a name for this frontend: name: \"http\"", &report)
+            let name = namePlace?.name("a frontend", &report)
+            if let namePlace, let name, frontends.contains(where: { $0.frontend.name == name }) {
+                report.add(namePlace, "another frontend is called \"\(name)\"; names must differ")
+            }
+            if let mode = fields.optional("mode") { checkMode(mode) }
+            let backend = fields.required("backend", "the name of the backend that answers: backend: \"api\"", &report)
+            let index = backend.flatMap { self.backend($0, backends) }
+            let address = fields.optional("address").flatMap { listenAddress($0) }
+            let portPlace = fields.required("port", "the port to listen on: port: 80", &report)
+            guard let portPlace, let port = portPlace.port(&report) else { continue }
+            let frontend = Configuration.Frontend(
+                name: name ?? "", address: address, port: port, mode: .http, backend: index ?? 0)
+            frontends.append(PlacedFrontend(frontend: frontend, place: portPlace))
+        }
+        return frontends
+    }
+
+    private mutating func checkMode(_ place: Placed) {
+        if case .string("tcp") = place.value.content {
+            report.add(place, "this version doesn't have mode \"tcp\"; it has \"http\"")
+        } else {
+            _ = place.choice(Configuration.Frontend.Mode.self, "mode", &report)
+        }
+    }
+
+    private mutating func backend(_ place: Placed, _ backends: [PlacedBackend]) -> Int? {
+        guard let name = place.name("a backend", &report) else { return nil }
+        let names = backends.map(\.backend.name)
+        if let index = names.firstIndex(of: name) { return index }
+        let known = names.filter { !$0.isEmpty }
+        let advice = known.isEmpty ? "there are none" : Nearest.suggestion(name, in: known)
+        report.add(place, "no backend is called \"\(name)\"; \(advice)")
+        return nil
+    }
+}
