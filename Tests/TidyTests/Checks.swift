@@ -67,8 +67,13 @@ enum Checks {
     /// Gossip takes time and randomness as arguments, so that a seed replays a run.
     static func purity(_ file: SourceFile) -> [Finding] {
         guard file.isSource, file.module == "Gossip" else { return [] }
-        return file.tokens.filter { Rules.impureWords.contains($0.text) }.map {
-            file.finding($0.line, "\($0.text) in the pure core: take `now` or the seeded generator as an argument")
+        return file.tokens.indices.compactMap { index in
+            let token = file.tokens[index]
+            let draws =
+                Rules.impureMethods.contains(token.text) && file.reads([".", token.text, "("], at: index - 1)
+            guard draws || Rules.impureWords.contains(token.text) else { return nil }
+            return file.finding(
+                token.line, "\(token.text) in the pure core: take `now` or the seeded generator as an argument")
         }
     }
 
@@ -190,9 +195,8 @@ enum Checks {
         guard let first = file.lines.first, !file.text.isEmpty else {
             return [file.finding(1, "an empty file: remove it")]
         }
-        let wanted = "// \(file.stem): "
-        guard first.hasPrefix(wanted), first.count > wanted.count + 10 else {
-            return [file.finding(1, "the first line must say what the file is for: `\(wanted)…` (STYLE: a file)")]
+        guard first.hasPrefix("// "), first.count >= Rules.headerLengthMin else {
+            return [file.finding(1, "the first line must say what the file is for: `// \(file.stem): …`")]
         }
         return []
     }

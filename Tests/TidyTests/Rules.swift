@@ -28,9 +28,14 @@ enum Rules {
 
     /// In Gossip these would make two runs with one seed differ.
     static let impureWords: Set<String> = [
-        "ContinuousClock", "SuspendingClock", "SystemRandomNumberGenerator", "Date", "random", "shuffled", "shuffle",
-        "randomElement", "hashValue", "Hasher", "Task", "Thread",
+        "ContinuousClock", "SuspendingClock", "SystemRandomNumberGenerator", "Date", "hashValue", "Hasher", "Task",
     ]
+
+    /// Methods that draw from the system's generator, or from one that isn't named.
+    static let impureMethods: Set<String> = ["random", "shuffled", "shuffle", "randomElement"]
+
+    /// The least that a file's first line must have to say, in characters.
+    static let headerLengthMin = 25
 
     /// Words that say nothing about what a type is; use the field's word instead.
     static let emptyNameParts: Set<String> = [
