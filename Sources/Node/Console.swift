@@ -1,0 +1,50 @@
+// Console: text to stdout and stderr. Any thread; a text goes out in one write where the kernel allows it.
+//
+// A reader that went away (`triad watch | head`) is no failure: the text is dropped and `out` says so, so that a
+// command that goes on for long can end. `ignoreBrokenPipes` must have been called, or the signal ends the process.
+// Unsafe code is allowed in this file (see TidyTests).
+
+import CLinux
+import Glibc
+
+enum Console {
+    /// Writes a line to stdout; false when nobody reads it any more.
+    @discardableResult
+    static func out(_ text: String) -> Bool { write(text + "\n", to: STDOUT_FILENO) }
+
+    /// Writes to stdout as it is, without a line end.
+    @discardableResult
+    static func raw(_ text: String) -> Bool { write(text, to: STDOUT_FILENO) }
+
+    /// Writes a line to stderr.
+    static func error(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
+
+    /// Makes writing to a closed pipe an error instead of a signal. At start; children inherit it.
+    static func ignoreBrokenPipes() { _ = signal(SIGPIPE, SIG_IGN) }
+
+    /// Whether stdout is a terminal.
+    static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
+
+    @discardableResult
+    private static func write(_ text: String, to descriptor: Int32) -> Bool {
+        var text = text
+        return text.withUTF8 { bytes in
+            var done = 0
+            while done < bytes.count {
+                let rest = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(bytes)[done...])
+                let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
+                let code = clinux_errno()
+                if count >= 0 {
+                    done += count
+                } else if code == EAGAIN {
+                    // Someone made the terminal or pipe non-blocking: wait until it takes more.
+                    var poll = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+                    _ = Glibc.poll(&poll, 1, 1000)
+                } else if code != EINTR {
+                    return false
+                }
+            }
+            return true
+        }
+    }
+}
