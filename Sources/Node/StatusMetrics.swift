@@ -1,0 +1,222 @@
+// StatusMetrics: a report in Prometheus' text format (version 0.0.4): HELP and TYPE for each family, names with the
+// prefix `triad_`, base units, `_total` for counters.
+
+enum StatusMetrics {
+    static func text(_ report: StatusReport) -> [UInt8] {
+        var writer = MetricsWriter()
+        writeNode(report, to: &writer)
+        writeMembers(report, to: &writer)
+        writeServers(report, to: &writer)
+        writeTraffic(report.traffic, to: &writer)
+        writeElections(report.elections, to: &writer)
+        writeGossip(report.gossip, to: &writer)
+        writeProcess(report, to: &writer)
+        return Array(writer.text.utf8)
+    }
+
+    private static func writeNode(_ report: StatusReport, to writer: inout MetricsWriter) {
+        writer.family("info", .gauge, "Constant 1, labelled with what runs here.")
+        writer.sample(1, ["cluster": report.cluster, "node": report.node, "version": report.version])
+        writer.family("uptime_seconds", .gauge, "Time since this process started.")
+        writer.sample(report.uptimeSeconds)
+        writer.family("ready", .gauge, "1 when there is a quorum and a server is up.")
+        writer.sample(report.unready == nil)
+        writer.family("quorum", .gauge, "1 when this node is in touch with a majority.")
+        writer.sample(report.quorum)
+        writer.family("leader", .gauge, "1 on the node that leads.")
+        writer.sample(report.role == "leader")
+        writer.family("term", .gauge, "The election term.")
+        writer.sample(report.term)
+        writer.family("lease_remaining_seconds", .gauge, "Time left of this node's lease, 0 without one.")
+        writer.sample(Double(report.leaseRemainingMs) / 1000)
+        writer.family("problems", .gauge, "Things that are wrong right now, as /status lists them.")
+        writer.sample(report.problems.count)
+        writer.family("vip_held", .gauge, "1 while the address is on this node's interface.")
+        for vip in report.vips { writer.sample(vip.heldHere, ["address": vip.address, "interface": vip.interface]) }
+        writer.family("state_index", .gauge, "Index of the last change applied to the agreed state.")
+        writer.sample(report.state.index)
+    }
+
+    private static func writeMembers(_ report: StatusReport, to writer: inout MetricsWriter) {
+        let nodes = report.nodes
+        writer.family("node_alive", .gauge, "1 when this node hears that one.")
+        for node in nodes { writer.sample(node.alive, ["peer": node.id]) }
+        writer.family("node_last_heard_seconds", .gauge, "Time since this node last heard that one.")
+        for node in nodes {
+            if let ms = node.lastHeardMs { writer.sample(Double(ms) / 1000, ["peer": node.id]) }
+        }
+        writer.family("node_round_trip_seconds", .gauge, "Last measured round trip to that node.")
+        for node in nodes { if let ms = node.rttMs { writer.sample(ms / 1000, ["peer": node.id]) } }
+        writer.family("node_state_index", .gauge, "Index of the agreed state that that node last told.")
+        for node in nodes { writer.sample(node.index, ["peer": node.id]) }
+        writer.family("node_config_agrees", .gauge, "1 when that node runs the same configuration as this one.")
+        for node in nodes { writer.sample(node.configDigest == report.state.configDigest, ["peer": node.id]) }
+    }
+
+    private static func writeServers(_ report: StatusReport, to writer: inout MetricsWriter) {
+        writer.family("backend_servers", .gauge, "Servers of a backend.")
+        for backend in report.backends { writer.sample(backend.servers.count, ["backend": backend.name]) }
+        writer.family("backend_servers_up", .gauge, "Servers of a backend that are agreed to be up.")
+        for backend in report.backends {
+            writer.sample(backend.servers.count { $0.health == "up" }, ["backend": backend.name])
+        }
+        typealias Server = StatusReport.Server
+        func each(_ body: (Server, [KeyValuePairs<String, String>.Element]) -> Void) {
+            for backend in report.backends {
+                for server in backend.servers { body(server, [("backend", backend.name), ("server", server.id)]) }
+            }
+        }
+        writer.family("server_up", .gauge, "1 when the server is agreed to be up.")
+        each { writer.sample($0.health == "up", labels: $1) }
+        writer.family("server_view_up", .gauge, "1 when that node itself sees the server up.")
+        each { server, labels in
+            for view in server.views { writer.sample(view.health == "up", labels: labels + [("view", view.node)]) }
+        }
+        writer.family("server_admin_state", .gauge, "1 for the state an operator put the server in.")
+        each { writer.sample(1, labels: $1 + [("state", $0.admin)]) }
+        writer.family("server_weight", .gauge, "The server's weight, 0 to 256.")
+        each { writer.sample($0.weight, labels: $1) }
+        writer.family("server_check_duration_seconds", .gauge, "Duration of this node's last check of the server.")
+        each { if let seconds = $0.checkSeconds { writer.sample(seconds, labels: $1) } }
+        writer.family("server_sessions", .gauge, "Requests of this node under way at the server.")
+        each { writer.sample($0.sessions, labels: $1) }
+        writer.family("server_requests_total", .counter, "Requests this node sent to the server.")
+        each { writer.sample($0.requests, labels: $1) }
+        writer.family("server_retries_total", .counter, "Requests that failed here and were sent to another server.")
+        each { writer.sample($0.retries, labels: $1) }
+        writer.family("server_errors_total", .counter, "Requests that failed at the server.")
+        each { writer.sample($0.errors, labels: $1) }
+    }
+
+    private static func writeTraffic(_ traffic: StatusReport.Traffic, to writer: inout MetricsWriter) {
+        writer.family("client_connections", .gauge, "Open client connections.")
+        writer.sample(traffic.connections)
+        writer.family("client_connections_idle", .gauge, "Open client connections without a request.")
+        writer.sample(traffic.idleConnections)
+        writer.family("client_connections_accepted_total", .counter, "Client connections accepted.")
+        writer.sample(traffic.connectionsAccepted)
+        writer.family("requests_in_flight", .gauge, "Client requests under way.")
+        writer.sample(traffic.requestsInFlight)
+        writer.family("requests_total", .counter, "Client requests.")
+        writer.sample(traffic.requests)
+        writer.family("responses_total", .counter, "Responses to clients by class.")
+        for (index, count) in traffic.responses.enumerated() { writer.sample(count, ["class": "\(index + 1)xx"]) }
+        writer.family("retries_total", .counter, "Requests sent to another server after one failed.")
+        writer.sample(traffic.retries)
+        writer.family("errors_total", .counter, "Requests that no server could answer.")
+        writer.sample(traffic.errors)
+        guard !traffic.frontends.isEmpty else { return }
+        writer.family("frontend_connections", .gauge, "Open client connections of a frontend.")
+        for frontend in traffic.frontends { writer.sample(frontend.connections, ["frontend": frontend.name]) }
+        writer.family("frontend_requests_total", .counter, "Client requests of a frontend.")
+        for frontend in traffic.frontends { writer.sample(frontend.requests, ["frontend": frontend.name]) }
+    }
+
+    private static func writeElections(_ elections: StatusReport.Elections, to writer: inout MetricsWriter) {
+        let counters: [(String, UInt64, String)] = [
+            ("campaigns_total", elections.campaigns, "Campaigns this node began."),
+            ("elections_won_total", elections.won, "Times this node became leader."),
+            ("leader_changes_total", elections.leaderChanges, "Changes of leader this node saw."),
+            ("lease_lapses_total", elections.leaseLapses, "Times this node led and its lease ran out."),
+            ("handovers_total", elections.handovers, "Planned moves of leadership that this node began."),
+            ("vip_acquisitions_total", elections.vipAcquisitions, "Times this node took the VIP."),
+            ("vip_losses_total", elections.vipLosses, "Times this node let the VIP go."),
+            ("fence_failures_total", elections.fenceFailures, "Failures to change or confirm the VIP."),
+        ]
+        for (name, value, help) in counters {
+            writer.family(name, .counter, help)
+            writer.sample(value)
+        }
+    }
+
+    private static func writeGossip(_ gossip: StatusReport.Gossip, to writer: inout MetricsWriter) {
+        let counters: [(String, UInt64, String)] = [
+            ("gossip_sent_datagrams_total", gossip.datagramsSent, "Datagrams sent."),
+            ("gossip_sent_bytes_total", gossip.bytesSent, "Bytes of datagrams sent."),
+            ("gossip_received_datagrams_total", gossip.datagramsReceived, "Datagrams received."),
+            ("gossip_received_bytes_total", gossip.bytesReceived, "Bytes of datagrams received."),
+            ("gossip_send_errors_total", gossip.sendErrors, "Datagrams the kernel would not send."),
+        ]
+        for (name, value, help) in counters {
+            writer.family(name, .counter, help)
+            writer.sample(value)
+        }
+        writer.family("gossip_dropped_datagrams_total", .counter, "Datagrams refused, by reason.")
+        for drop in gossip.drops { writer.sample(drop.count, ["reason": drop.reason]) }
+    }
+
+    private static func writeProcess(_ report: StatusReport, to writer: inout MetricsWriter) {
+        writer.family("storage_writes_total", .counter, "Durable writes of term, vote and log.")
+        writer.sample(report.storage.writes)
+        writer.family("storage_failures_total", .counter, "Durable writes that failed.")
+        writer.sample(report.storage.failures)
+        if let seconds = report.storage.syncSeconds {
+            writer.family("storage_sync_seconds", .gauge, "Duration of the last durable write.")
+            writer.sample(seconds)
+        }
+        writer.family("process_cpu_seconds_total", .counter, "User and system time of all threads.")
+        writer.sample(report.process.cpuSeconds)
+        writer.family("process_resident_memory_max_bytes", .gauge, "Largest resident set so far.")
+        writer.sample(report.process.residentBytesMax)
+    }
+}
+
+/// Writes the text format line by line.
+struct MetricsWriter {
+    enum Kind: String { case counter, gauge }
+
+    private(set) var text = ""
+    private var name = ""
+
+    /// Begins a family: its samples follow, in one group as the format demands.
+    mutating func family(_ name: String, _ kind: Kind, _ help: String) {
+        self.name = "triad_\(name)"
+        text += "# HELP \(self.name) \(Self.escape(help, quotes: false))\n# TYPE \(self.name) \(kind.rawValue)\n"
+    }
+
+    mutating func sample(_ value: some BinaryInteger, _ labels: KeyValuePairs<String, String> = [:]) {
+        line(String(value), Array(labels))
+    }
+
+    mutating func sample(_ value: some BinaryInteger, labels: [KeyValuePairs<String, String>.Element]) {
+        line(String(value), labels)
+    }
+
+    mutating func sample(_ value: Double, _ labels: KeyValuePairs<String, String> = [:]) {
+        sample(value, labels: Array(labels))
+    }
+
+    mutating func sample(_ value: Double, labels: [KeyValuePairs<String, String>.Element]) {
+        line(value.isFinite ? JSONWriter.text(value, decimals: 9) : "NaN", labels)
+    }
+
+    mutating func sample(_ flag: Bool, _ labels: KeyValuePairs<String, String> = [:]) {
+        line(flag ? "1" : "0", Array(labels))
+    }
+
+    mutating func sample(_ flag: Bool, labels: [KeyValuePairs<String, String>.Element]) {
+        line(flag ? "1" : "0", labels)
+    }
+
+    private mutating func line(_ value: String, _ labels: [KeyValuePairs<String, String>.Element]) {
+        text += name
+        if !labels.isEmpty {
+            let pairs = labels.map { "\($0.key)=\"\(Self.escape($0.value, quotes: true))\"" }
+            text += "{" + pairs.joined(separator: ",") + "}"
+        }
+        text += " \(value)\n"
+    }
+
+    private static func escape(_ text: String, quotes: Bool) -> String {
+        var escaped = ""
+        for character in text.unicodeScalars {
+            switch character {
+            case "\\": escaped += "\\\\"
+            case "\n": escaped += "\\n"
+            case "\"" where quotes: escaped += "\\\""
+            default: escaped.unicodeScalars.append(character)
+            }
+        }
+        return escaped
+    }
+}

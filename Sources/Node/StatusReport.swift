@@ -1,0 +1,341 @@
+// StatusReport: everything one node says about itself and the cluster at one moment, as plain values.
+//
+// The runtime fills it in on the control thread when the status server asks; `/status`, `/metrics`, `/ready`, the page
+// and the commands show it. Names of JSON fields are a promise to users (the status port's document): add, never
+// rename. Nothing here reads a clock or a socket.
+
+/// One node's view. JSON through `json()`.
+struct StatusReport: Sendable, Equatable {
+    var node: String
+    var cluster: String
+    var version: String
+    var uptimeSeconds: Double
+    /// `leader`, `follower`, `candidate`, …
+    var role: String
+    var term: UInt64
+    /// nil while none is known.
+    var leader: String?
+    /// Whether this node is in touch with a majority.
+    var quorum: Bool
+    var vips: [VIP] = []
+    /// 0 for a node that holds no lease.
+    var leaseRemainingMs: Int = 0
+    var state: State
+    /// Every node of the configuration, this one too, by id.
+    var nodes: [Peer] = []
+    var backends: [Backend] = []
+    /// Oldest first.
+    var events: [StatusEvent] = []
+
+    // Beyond the promised fields.
+
+    /// `wait`, `trust`, …; nil without a VIP.
+    var fencing: String?
+    /// What is wrong right now, each in a sentence; empty when all is well.
+    var problems: [String] = []
+    var elections = Elections()
+    var gossip = Gossip()
+    var traffic = Traffic()
+    var storage = Storage()
+    var process = ProcessFigures()
+
+    struct VIP: Sendable, Equatable {
+        /// With its prefix: `10.0.0.100/32`.
+        var address: String
+        var interface: String
+        /// The node that owns it as far as this one knows.
+        var owner: String?
+        /// The address is on this node's interface now.
+        var heldHere: Bool
+    }
+
+    struct State: Sendable, Equatable {
+        var index: UInt64
+        var digest: String
+        var configDigest: String
+    }
+
+    struct Peer: Sendable, Equatable {
+        var id: String
+        var alive: Bool
+        /// 0 for this node itself; nil: never since the start.
+        var lastHeardMs: Int?
+        var rttMs: Double?
+        /// `unknown` before it was heard.
+        var role: String
+        var index: UInt64
+        var configDigest: String
+    }
+
+    struct Backend: Sendable, Equatable {
+        var name: String
+        var balance: String = "roundrobin"
+        var servers: [Server]
+    }
+
+    struct Server: Sendable, Equatable {
+        var id: String
+        var address: String
+        /// The agreed verdict: `up`, `down`, `unknown`.
+        var health: String
+        /// `ready`, `drain`, `maint`.
+        var admin: String
+        var weight: Int
+        var reason: String
+        /// Since the verdict last changed.
+        var sinceSeconds: Double
+        /// Each node's own view, by node id.
+        var views: [View]
+        /// Requests under way at this node.
+        var sessions: Int = 0
+        var requests: UInt64 = 0
+        var retries: UInt64 = 0
+        var errors: UInt64 = 0
+        /// Of this node's last finished probe; nil before the first.
+        var checkSeconds: Double?
+    }
+
+    struct View: Sendable, Equatable {
+        var node: String
+        var health: String
+    }
+
+    /// Counters since this process started.
+    struct Elections: Sendable, Equatable {
+        /// Campaigns this node began.
+        var campaigns: UInt64 = 0
+        /// Times this node became leader.
+        var won: UInt64 = 0
+        var leaderChanges: UInt64 = 0
+        var leaseLapses: UInt64 = 0
+        var handovers: UInt64 = 0
+        var vipAcquisitions: UInt64 = 0
+        var vipLosses: UInt64 = 0
+        var fenceFailures: UInt64 = 0
+    }
+
+    struct Gossip: Sendable, Equatable {
+        var datagramsSent: UInt64 = 0
+        var bytesSent: UInt64 = 0
+        var datagramsReceived: UInt64 = 0
+        var bytesReceived: UInt64 = 0
+        var sendErrors: UInt64 = 0
+        /// Datagrams refused, by reason.
+        var drops: [Drop] = []
+    }
+
+    struct Drop: Sendable, Equatable {
+        var reason: String
+        var count: UInt64
+    }
+
+    /// What this node's data plane did.
+    struct Traffic: Sendable, Equatable {
+        /// Open client connections now, and how many of them are idle.
+        var connections: Int = 0
+        var idleConnections: Int = 0
+        var requestsInFlight: Int = 0
+        var connectionsAccepted: UInt64 = 0
+        var requests: UInt64 = 0
+        /// By class: 1xx, 2xx, 3xx, 4xx, 5xx.
+        var responses: [UInt64] = [0, 0, 0, 0, 0]
+        var retries: UInt64 = 0
+        var errors: UInt64 = 0
+        var frontends: [Frontend] = []
+    }
+
+    struct Frontend: Sendable, Equatable {
+        var name: String
+        var address: String
+        var backend: String
+        var connections: Int = 0
+        var requests: UInt64 = 0
+    }
+
+    struct Storage: Sendable, Equatable {
+        var writes: UInt64 = 0
+        var failures: UInt64 = 0
+        /// Of the last one.
+        var syncSeconds: Double?
+    }
+}
+
+/// Something that happened, for the event list, the event stream and the log.
+struct StatusEvent: Sendable, Equatable {
+    /// Wall clock, milliseconds since 1970.
+    var atMs: Int64
+    /// The node it happened on.
+    var node: String
+    /// One of a small vocabulary: `vip-acquired`, `leader-elected`, `server-down`, …
+    var kind: String
+    var text: String
+}
+
+extension StatusReport {
+    /// nil when this node can serve; else why it can't.
+    var unready: String? {
+        if !quorum { return "no quorum: this node isn't in touch with a majority of the cluster" }
+        let servers = backends.flatMap(\.servers)
+        if servers.isEmpty { return "no server is configured" }
+        if !servers.contains(where: { $0.health == "up" }) { return "no server is up" }
+        return nil
+    }
+
+    func json() -> [UInt8] {
+        var writer = JSONWriter(reserving: 4096)
+        writer.object { writer in
+            writer.field("node", node)
+            writer.field("cluster", cluster)
+            writer.field("version", version)
+            writer.field("uptimeSeconds", uptimeSeconds, decimals: 1)
+            writer.field("role", role)
+            writer.field("term", term)
+            writer.field("leader", leader)
+            writer.field("quorum", quorum)
+            writer.array("vips") { writer in for vip in vips { vip.write(to: &writer) } }
+            writer.field("leaseRemainingMs", leaseRemainingMs)
+            writer.object("state") { writer in
+                writer.field("index", state.index)
+                writer.field("digest", state.digest)
+                writer.field("configDigest", state.configDigest)
+            }
+            writer.array("nodes") { writer in for node in nodes { node.write(to: &writer) } }
+            writer.array("backends") { writer in for backend in backends { backend.write(to: &writer) } }
+            writer.array("events") { writer in for event in events { event.write(to: &writer) } }
+            writeExtras(to: &writer)
+        }
+        return writer.bytes
+    }
+
+    private func writeExtras(to writer: inout JSONWriter) {
+        writer.field("fencing", fencing)
+        writer.array("problems") { writer in for problem in problems { writer.element(problem) } }
+        writer.object("elections") { writer in
+            writer.field("campaigns", elections.campaigns)
+            writer.field("won", elections.won)
+            writer.field("leaderChanges", elections.leaderChanges)
+            writer.field("leaseLapses", elections.leaseLapses)
+            writer.field("handovers", elections.handovers)
+            writer.field("vipAcquisitions", elections.vipAcquisitions)
+            writer.field("vipLosses", elections.vipLosses)
+            writer.field("fenceFailures", elections.fenceFailures)
+        }
+        writer.object("gossip") { writer in
+            writer.field("datagramsSent", gossip.datagramsSent)
+            writer.field("bytesSent", gossip.bytesSent)
+            writer.field("datagramsReceived", gossip.datagramsReceived)
+            writer.field("bytesReceived", gossip.bytesReceived)
+            writer.field("sendErrors", gossip.sendErrors)
+            writer.object("drops") { writer in for drop in gossip.drops { writer.field(drop.reason, drop.count) } }
+        }
+        writer.object("traffic") { writer in traffic.write(to: &writer) }
+        writer.object("storage") { writer in
+            writer.field("writes", storage.writes)
+            writer.field("failures", storage.failures)
+            if let seconds = storage.syncSeconds { writer.field("syncMs", seconds * 1000, decimals: 3) }
+        }
+        writer.object("process") { writer in
+            writer.field("residentBytesMax", process.residentBytesMax)
+            writer.field("cpuSeconds", process.cpuSeconds, decimals: 3)
+        }
+    }
+}
+
+extension StatusReport.VIP {
+    fileprivate func write(to writer: inout JSONWriter) {
+        writer.object { writer in
+            writer.field("address", address)
+            writer.field("interface", interface)
+            writer.field("owner", owner)
+            writer.field("heldHere", heldHere)
+        }
+    }
+}
+
+extension StatusReport.Peer {
+    fileprivate func write(to writer: inout JSONWriter) {
+        writer.object { writer in
+            writer.field("id", id)
+            writer.field("alive", alive)
+            if let lastHeardMs { writer.field("lastHeardMs", lastHeardMs) } else { writer.null("lastHeardMs") }
+            if let rttMs { writer.field("rttMs", rttMs, decimals: 3) } else { writer.null("rttMs") }
+            writer.field("role", role)
+            writer.field("index", index)
+            writer.field("configDigest", configDigest)
+        }
+    }
+}
+
+extension StatusReport.Backend {
+    fileprivate func write(to writer: inout JSONWriter) {
+        writer.object { writer in
+            writer.field("name", name)
+            writer.field("balance", balance)
+            writer.array("servers") { writer in for server in servers { server.write(to: &writer) } }
+        }
+    }
+}
+
+extension StatusReport.Server {
+    fileprivate func write(to writer: inout JSONWriter) {
+        writer.object { writer in
+            writer.field("id", id)
+            writer.field("address", address)
+            writer.field("health", health)
+            writer.field("admin", admin)
+            writer.field("weight", weight)
+            writer.field("reason", reason)
+            writer.field("sinceSeconds", sinceSeconds, decimals: 1)
+            writer.object("views") { writer in for view in views { writer.field(view.node, view.health) } }
+            writer.field("sessions", sessions)
+            writer.field("requests", requests)
+            writer.field("retries", retries)
+            writer.field("errors", errors)
+            if let checkSeconds { writer.field("checkMs", checkSeconds * 1000, decimals: 3) }
+        }
+    }
+}
+
+extension StatusReport.Traffic {
+    fileprivate func write(to writer: inout JSONWriter) {
+        writer.field("connections", connections)
+        writer.field("idleConnections", idleConnections)
+        writer.field("requestsInFlight", requestsInFlight)
+        writer.field("connectionsAccepted", connectionsAccepted)
+        writer.field("requests", requests)
+        writer.object("responses") { writer in
+            for (index, count) in responses.enumerated() { writer.field("\(index + 1)xx", count) }
+        }
+        writer.field("retries", retries)
+        writer.field("errors", errors)
+        writer.array("frontends") { writer in
+            for frontend in frontends {
+                writer.object { writer in
+                    writer.field("name", frontend.name)
+                    writer.field("address", frontend.address)
+                    writer.field("backend", frontend.backend)
+                    writer.field("connections", frontend.connections)
+                    writer.field("requests", frontend.requests)
+                }
+            }
+        }
+    }
+}
+
+extension StatusEvent {
+    /// As one JSON object.
+    func json() -> [UInt8] {
+        var writer = JSONWriter(reserving: 256)
+        write(to: &writer)
+        return writer.bytes
+    }
+
+    fileprivate func write(to writer: inout JSONWriter) {
+        writer.object { writer in
+            writer.field("at", WallTime.text(ms: atMs))
+            writer.field("node", node)
+            writer.field("kind", kind)
+            writer.field("text", text)
+        }
+    }
+}
