@@ -59,7 +59,9 @@ public enum Event: Sendable {
     /// A connection to this server failed while forwarding.
     case suspect(ServerID)
     case fence(FenceReport)
-    /// Give leadership to this member, or to the fittest.
+    /// An operator wants a planned move. Reaches the leader from any node; may be repeated.
+    case requestHandover(to: MemberID?)
+    /// As leader, ready for it: give leadership to this member, or to the fittest.
     case handover(to: MemberID?)
     /// Give up leadership and VIP although nobody can take over; never campaign again.
     case resign
@@ -114,4 +116,6 @@ public enum Effect: Equatable, Sendable {
     case note(Note)
     /// Probe this server at once: someone's connection to it failed.
     case probeNow(ServerID)
+    /// This member leads and somebody wants it to hand over: drain, then step `.handover`.
+    case handoverWanted(to: MemberID?)
 }

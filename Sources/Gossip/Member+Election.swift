@@ -257,6 +257,11 @@ extension Member {
 
     // MARK: Transfer
 
+    mutating func requestHandover(to target: MemberID?, now: Instant) {
+        if role == .leader { return emit(.handoverWanted(to: target)) }
+        if let leader = currentLeader { send(.handoverRequest(to: target), to: leader) }
+    }
+
     /// The runtime asked for a planned move. The reason for refusing shows as a note.
     mutating func beginHandover(to target: MemberID?, now: Instant) {
         guard role == .leader, handover == nil else { return }

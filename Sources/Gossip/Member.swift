@@ -165,6 +165,7 @@ public struct Member: Sendable {
         case .observed(let observations): observe(observations, now: now)
         case .suspect(let server): suspect(server, isOwn: true, now: now)
         case .fence(let report): fenceReported(report, now: now)
+        case .requestHandover(let target): requestHandover(to: target, now: now)
         case .handover(let target): beginHandover(to: target, now: now)
         case .resign: resign(now: now)
         case .wallClock(let milliseconds): wallClockMs = milliseconds
@@ -264,6 +265,8 @@ public struct Member: Sendable {
         case .voteRequest(let body): receive(body, from: sender, now: now)
         case .voteReply(let body): receive(body, from: sender, now: now)
         case .timeoutNow(let term): receiveTimeoutNow(term: term, from: sender, now: now)
+        case .handoverRequest(let target):
+            if handoverProblem(to: target, now: now) == nil { emit(.handoverWanted(to: target)) }
         case .released(let term): learnReleased(sender, upTo: term, now: now)
         case .digest(let body): receive(body, from: sender, now: now)
         case .views(let body): receive(body, now: now)

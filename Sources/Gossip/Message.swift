@@ -128,6 +128,8 @@ public enum Message: Equatable, Sendable {
     case snapshot(SnapshotChunk)
     /// That many bytes of the snapshot up to `lastIndex` have arrived; all of them when `received == total`.
     case snapshotReply(term: UInt64, lastIndex: UInt64, received: Int)
+    /// An operator wants the leader to hand over, to this member or to the fittest.
+    case handoverRequest(to: MemberID?)
 
     /// Bytes for Envelope.seal. Fits `Limits.datagramBytesMax` because senders cut lists to `payloadBytesMax`.
     public func encode() -> [UInt8] {
@@ -190,6 +192,9 @@ extension Message {
             writer.varint(term)
             writer.varint(lastIndex)
             writer.varint(received)
+        case .handoverRequest(let target):
+            writer.byte(14)
+            writer.member(target)
         }
     }
 
@@ -214,6 +219,7 @@ extension Message {
             let (term, lastIndex) = (reader.varint(), reader.varint())
             self = .snapshotReply(
                 term: term, lastIndex: lastIndex, received: reader.count(limit: Limits.snapshotBytesMax))
+        case 14: self = .handoverRequest(to: reader.member())
         default:
             reader.fail()
             self = .released(term: 0)
