@@ -26,9 +26,10 @@ extension Member {
     }
 
     mutating func renewHold(now: Instant) {
-        guard configuration.hasVIP, let leaseEnd, now < leaseEnd, leaseEnd != heldUntil else { return }
         if let barrierEnd, now < barrierEnd { return }
+        // Forgotten as soon as it is over, lease or not: else its end would stay the earliest deadline.
         barrier = []
+        guard configuration.hasVIP, let leaseEnd, now < leaseEnd, leaseEnd != heldUntil else { return }
         heldUntil = leaseEnd
         isLettingGo = false
         fenceOrder += 1
