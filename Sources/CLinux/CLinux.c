@@ -3,7 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
+#include <linux/netlink.h>
+#include <net/if.h>
+#include <net/if_arp.h>
 #include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -39,16 +46,101 @@ int64_t clinux_wall_milliseconds(void) {
 
 int clinux_errno(void) { return errno; }
 
-int clinux_raise_priority(void) {
+int clinux_raise_priority(void) { return clinux_raise_process((pid_t)syscall(SYS_gettid)); }
+
+int clinux_raise_process(pid_t process) {
     struct sched_param parameters = {.sched_priority = 1};
-    pid_t thread = (pid_t)syscall(SYS_gettid);
-    // The raised class must not reach children (the fence raises itself; `ip` and the demo's APIs must not have it).
-    if (sched_setscheduler(thread, SCHED_RR | SCHED_RESET_ON_FORK, &parameters) == 0) return 2;
-    if (setpriority(PRIO_PROCESS, (id_t)thread, -10) == 0) return 1;
+    // The raised class must not reach children (the fence raises itself and its `ip`; the demo's APIs must not have it).
+    if (sched_setscheduler(process, SCHED_RR | SCHED_RESET_ON_FORK, &parameters) == 0) return 2;
+    if (setpriority(PRIO_PROCESS, (id_t)process, -10) == 0) return 1;
     return 0;
 }
 
 int clinux_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal); }
+
+pid_t clinux_spawn(const char *path, char *const arguments[], char *const environment[], int input, int output,
+                   int error, int death_signal, int new_session) {
+    pid_t parent = getpid();
+    // The child borrows this process's memory until it has become the program: it may touch no variable.
+    pid_t child = vfork();
+    if (child != 0) return child;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (new_session) setsid();
+    // Each source is moved out of the way first, so that no dup2 overwrites one still needed.
+    int sources[3] = {fcntl(input, F_DUPFD, 3), fcntl(output, F_DUPFD, 3), fcntl(error, F_DUPFD, 3)};
+    for (int target = 0; target < 3; target++)
+        if (sources[target] < 0 || dup2(sources[target], target) < 0) _exit(127);
+    if (syscall(SYS_close_range, 3u, ~0u, 0u) != 0)
+        for (int descriptor = 3; descriptor < 1024; descriptor++) close(descriptor);
+    if (death_signal != 0) {
+        prctl(PR_SET_PDEATHSIG, death_signal);
+        // It may have ended before the line above took effect.
+        if (getppid() != parent) _exit(127);
+    }
+    execve(path, arguments, environment);
+    _exit(127);
+}
+
+int clinux_kill_timer(void **timer) {
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_SIGNAL;
+    event.sigev_signo = SIGKILL;
+    return timer_create(CLOCK_BOOTTIME, &event, (timer_t *)timer);
+}
+
+int clinux_kill_timer_set(void *timer, uint64_t boot_nanoseconds) {
+    struct itimerspec setting;
+    memset(&setting, 0, sizeof setting);
+    setting.it_value.tv_sec = (time_t)(boot_nanoseconds / 1000000000u);
+    setting.it_value.tv_nsec = (long)(boot_nanoseconds % 1000000000u);
+    return timer_settime((timer_t)timer, TIMER_ABSTIME, &setting, NULL);
+}
+
+int clinux_find_interface(const char *name, struct clinux_interface *found) {
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    memset(found, 0, sizeof *found);
+    if (strlen(name) >= sizeof request.ifr_name) {
+        errno = ENODEV;
+        return -1;
+    }
+    strcpy(request.ifr_name, name);
+    int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (descriptor < 0) return -1;
+    int outcome = ioctl(descriptor, SIOCGIFINDEX, &request);
+    found->index = request.ifr_ifindex;
+    if (outcome == 0) outcome = ioctl(descriptor, SIOCGIFFLAGS, &request);
+    found->up = (request.ifr_flags & IFF_UP) != 0;
+    found->loopback = (request.ifr_flags & IFF_LOOPBACK) != 0;
+    if (outcome == 0) outcome = ioctl(descriptor, SIOCGIFHWADDR, &request);
+    found->ethernet = request.ifr_hwaddr.sa_family == ARPHRD_ETHER;
+    memcpy(found->hardware, request.ifr_hwaddr.sa_data, sizeof found->hardware);
+    int code = errno;
+    close(descriptor);
+    errno = code;
+    return outcome;
+}
+
+int clinux_route_socket(uint32_t groups) {
+    int descriptor = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (descriptor < 0) return -1;
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = groups};
+    if (bind(descriptor, (struct sockaddr *)&address, sizeof address) == 0) return descriptor;
+    int code = errno;
+    close(descriptor);
+    errno = code;
+    return -1;
+}
+
+int clinux_packet_socket(void) { return socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); }
+
+ssize_t clinux_send_frame(int socket, int interface_index, const void *frame, size_t length) {
+    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = interface_index};
+    return sendto(socket, frame, length, MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof address);
+}
 
 void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
 

@@ -8,6 +8,9 @@ enum Commands {
             Load.main($0)
         },
         .verbatim("api", "runs the demo API", text: API.usage) { API.main($0) },
+        .verbatim("fence", "owns the VIP for `triad run`, which starts it", text: FenceProcess.usage, hidden: true) {
+            _ in FenceProcess.run()
+        },
         KeygenCommand.command,
         VersionCommand.command,
         HelpCommand.command,

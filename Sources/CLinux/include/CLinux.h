@@ -39,6 +39,44 @@ int clinux_raise_priority(void);
 /// Sends this process `signal` when the thread that made it ends (PR_SET_PDEATHSIG).
 int clinux_die_with_parent(int signal);
 
+/// The same for another process, such as a child just started. Returns 2, 1 or 0 likewise.
+int clinux_raise_process(pid_t process);
+
+/// Starts a program, without copying this process (vfork): its descriptors 0, 1 and 2 are the ones given, no others
+/// stay open, no signal is blocked. `death_signal`, unless 0, is sent to it when the calling thread ends, whatever
+/// state it is in. `new_session` frees it from the terminal. The process id, or -1 with errno.
+pid_t clinux_spawn(const char *path, char *const arguments[], char *const environment[], int input, int output,
+                   int error, int death_signal, int new_session);
+
+/// A timer on CLOCK_BOOTTIME that kills this process (SIGKILL, also while it is stopped); 0 or -1 with errno.
+int clinux_kill_timer(void **timer);
+
+/// Sets when it fires, in CLOCK_BOOTTIME nanoseconds; 0 disarms it. 0 or -1 with errno.
+int clinux_kill_timer_set(void *timer, uint64_t boot_nanoseconds);
+
+/// What the kernel says of a network interface.
+struct clinux_interface {
+    int index;
+    /// Set up by the administrator (IFF_UP).
+    int up;
+    /// 1 when it has Ethernet addresses (ARPHRD_ETHER).
+    int ethernet;
+    int loopback;
+    uint8_t hardware[6];
+};
+
+/// Fills `found`; 0 or -1 with errno (ENODEV: there is none of that name).
+int clinux_find_interface(const char *name, struct clinux_interface *found);
+
+/// A non-blocking NETLINK_ROUTE socket subscribed to `groups` (RTMGRP_…); -1 with errno.
+int clinux_route_socket(uint32_t groups);
+
+/// A non-blocking AF_PACKET socket that receives nothing; -1 with errno (EPERM: needs CAP_NET_RAW).
+int clinux_packet_socket(void);
+
+/// Sends a whole Ethernet frame, header included, out of an interface.
+ssize_t clinux_send_frame(int socket, int interface_index, const void *frame, size_t length);
+
 /// Names the calling thread for ps and top (15 characters at most).
 void clinux_name_thread(const char *name);
 

@@ -1,0 +1,168 @@
+// FenceLink: the main process's end of its fence: starts it, tells it what to do, hears what it did, and starts another
+// one when it ends.
+//
+// Control thread only; nothing here waits, except the fraction of a millisecond that starting a process takes. What
+// the fence can't take at the moment (it is stopped, so its queue is full) is left out if it is a `hold`, since the next
+// one says the same and more, and repeated until it is taken if it is anything else.
+
+import Gossip
+import Proxy
+
+struct FenceLink: ~Copyable {
+    /// Between two starts of a fence that keeps ending.
+    static let restartPause: Duration = .milliseconds(100)
+
+    private let settings: FenceSettings
+    private let program: String
+    private let token: Token
+    private var child: FenceChild?
+    private var startAt = Instant(nanoseconds: 0)
+    private var endedProcesses: [Int32] = []
+    private var boots: [UInt64] = []
+    /// Not taken yet, oldest first: at most a hello, the newest peers, and one drop or bye.
+    private var waiting: [FenceCommand] = []
+    private var answers: [FenceAnswer] = []
+    /// The term of a hold that the present or the last fence may act on.
+    private var heldTerm: UInt64?
+    private var finishing = false
+
+    /// - Parameters:
+    ///   - token: what the reactor reports the fence's descriptor with.
+    ///   - program: this program itself, unless a test says otherwise.
+    init(settings: FenceSettings, token: Token, program: String = "/proc/self/exe") {
+        self.settings = settings
+        self.token = token
+        self.program = program
+    }
+
+    deinit { if let child { System.close(child.descriptor) } }
+
+    /// Starts the fence, or a new one when the last has ended; retries by `deadline` if it can't.
+    mutating func start(on reactor: borrowing Reactor, now: Instant) {
+        guard child == nil, !finishing else { return }
+        startAt = now.advanced(by: Self.restartPause)
+        do throws(SystemError) {
+            let made = try FenceSystem.spawnFence(program: program, environment: [FenceSystem.pathEntry])
+            child = made
+            try reactor.registerForReading(made.descriptor, token)
+        } catch {
+            answers.append(.died("the fence can't be started: \(error)"))
+            return end()
+        }
+        waiting = [.hello(settings), .peers(boots: boots)]
+        flush()
+    }
+
+    /// The process id of the fence that runs.
+    var process: Int32? { child?.process }
+
+    /// Own the VIPs until `until`. Call it with every renewed lease.
+    /// - Parameter release: the payload by which the fence tells the peers that `term`'s lease is released, if this
+    ///   process is killed.
+    mutating func hold(until: Instant, term: UInt64, release: [UInt8]) {
+        heldTerm = term
+        guard waiting.isEmpty else { return flush() }
+        // Not queued: what can't be said now is out of date when it can.
+        send(.hold(until: until, term: term, release: release))
+    }
+
+    /// Let go; answered with `dropped`.
+    mutating func drop() { put(.drop) }
+
+    /// The members' boots by index, as `Envelope.knownBoots` gives them; only changes are passed on.
+    mutating func peers(boots: [UInt64]) {
+        if boots == self.boots { return }
+        self.boots = boots
+        put(.peers(boots: boots))
+    }
+
+    /// The fence lets go and ends, and none is started again: for an orderly stop, after `dropped`.
+    mutating func finish() {
+        finishing = true
+        put(.bye)
+    }
+
+    /// Call when the reactor reports `token`.
+    mutating func ready(on reactor: borrowing Reactor, now: Instant) {
+        flush()
+        while let descriptor = child?.descriptor {
+            switch FenceSystem.read(descriptor, max: FenceAnswer.bytesMax) {
+            case .bytes(let bytes):
+                if let answer = FenceAnswer.decoded(bytes) { note(answer) }
+            case .nothing: return
+            case .ended, .failed: return died(on: reactor, now)
+            }
+        }
+    }
+
+    /// Call at `deadline`, and as often as it suits.
+    mutating func tick(on reactor: borrowing Reactor, now: Instant) {
+        endedProcesses.removeAll { FenceSystem.reap($0) }
+        if child == nil, now >= startAt { start(on: reactor, now: now) }
+        flush()
+    }
+
+    /// nil: nothing to do before the fence speaks.
+    var deadline: Instant? {
+        if child == nil { return finishing ? nil : startAt }
+        // Soon: whatever isn't a hold must reach the fence.
+        return waiting.isEmpty ? nil : startAt
+    }
+
+    /// What the fence said, oldest first.
+    ///
+    /// A `ready` after `died` says also that nothing is held; so that nobody has to remember, it is preceded by a
+    /// `dropped` when the fence that ended may have held.
+    mutating func nextAnswer() -> FenceAnswer? { answers.isEmpty ? nil : answers.removeFirst() }
+
+    // MARK: private
+
+    private mutating func note(_ answer: FenceAnswer) {
+        switch answer {
+        case .ready:
+            if let term = lostTerm { answers.append(.dropped(term: term, cause: .expired)) }
+            lostTerm = nil
+        case .dropped: heldTerm = nil
+        default: break
+        }
+        answers.append(answer)
+    }
+
+    /// The term that a fence which ended may have held.
+    private var lostTerm: UInt64?
+
+    private mutating func died(on reactor: borrowing Reactor, _ now: Instant) {
+        end()
+        if finishing { return }
+        lostTerm = heldTerm ?? lostTerm
+        heldTerm = nil
+        answers.append(.died("the fence ended; a new one is started"))
+        // The first time at once, then with a pause: what it left has to be swept.
+        if now >= startAt { start(on: reactor, now: now) }
+    }
+
+    private mutating func end() {
+        guard let child else { return }
+        FenceSystem.destroy(child)
+        if !FenceSystem.reap(child.process) { endedProcesses.append(child.process) }
+        self.child = nil
+        waiting = []
+    }
+
+    private mutating func put(_ command: FenceCommand) {
+        guard child != nil else { return }
+        waiting.append(command)
+        flush()
+    }
+
+    private mutating func flush() {
+        while let command = waiting.first, send(command) { waiting.removeFirst() }
+    }
+
+    /// False when the fence can't take it now. A fence that ended is noticed by reading.
+    @discardableResult
+    private func send(_ command: FenceCommand) -> Bool {
+        guard let child else { return true }
+        return FenceSystem.write(child.descriptor, command.encoded()) != .wouldBlock
+    }
+}

@@ -1,0 +1,249 @@
+// FenceMessages: what the main process and its fence say to each other, and the bytes that carry it.
+//
+// The two are joined by one SOCK_SEQPACKET pair, so each message is one packet: a kind byte and fields in the coding of
+// Gossip's ByteCoding. Both ends are the same program, so there is no version and a packet that can't be read is a
+// fault of ours; it is refused all the same. The cluster's keys travel here and nowhere else: never in arguments or
+// the environment.
+
+import Gossip
+import Proxy
+
+/// An address to own: `ip addr … HOST/PREFIX dev INTERFACE`.
+struct FenceAddress: Sendable, Equatable, Hashable {
+    /// Its port is 0.
+    let address: SocketAddress
+    let prefix: Int
+    let interface: String
+
+    init(address: SocketAddress, prefix: Int, interface: String) {
+        self.address = SocketAddress(high: address.high, low: address.low, port: 0, isIPv6: address.isIPv6)
+        self.prefix = prefix
+        self.interface = interface
+    }
+
+    /// `10.0.0.100/32`, as in the configuration and the status.
+    var text: String { "\(address.host)/\(prefix)" }
+}
+
+/// What a fence has to know before anything else.
+struct FenceSettings: Sendable, Equatable {
+    var vips: [FenceAddress]
+    /// Where the members hear gossip, by index, our own included.
+    var members: [SocketAddress]
+    var me: MemberID
+    var clusterTag: UInt64
+    var boot: UInt64
+    /// As Envelope takes them; may be empty only for a member that is alone.
+    var keys: [[UInt8]]
+
+    init(
+        vips: [FenceAddress], members: [SocketAddress], me: MemberID, clusterTag: UInt64, boot: UInt64, keys: [[UInt8]]
+    ) {
+        self.vips = vips
+        self.members = members
+        self.me = me
+        self.clusterTag = clusterTag
+        self.boot = boot
+        self.keys = keys
+    }
+}
+
+/// Main process to fence.
+enum FenceCommand: Sendable, Equatable {
+    /// First, once: the fence then removes what an earlier life left and answers `ready`.
+    case hello(FenceSettings)
+    /// The members' boots by index, 0 for unknown, as `Envelope.knownBoots` gives them.
+    case peers(boots: [UInt64])
+    /// Own the VIPs until this instant. A later one extends, an earlier one shortens; one in the past does nothing.
+    /// - Parameter release: the payload that tells the peers, in a signed datagram, that `term`'s lease is released;
+    ///   sent by the fence when the main process is gone. Empty: nothing is sent.
+    case hold(until: Instant, term: UInt64, release: [UInt8])
+    /// Let go now.
+    case drop
+    /// Let go and end, without telling the peers (the main process does).
+    case bye
+}
+
+/// Why a fence let go.
+enum FenceDropCause: UInt8, Sendable {
+    /// It was told to.
+    case commanded = 1
+    /// The time of the last hold passed: the main process was late, or has lost its lease.
+    case expired = 2
+}
+
+/// Fence to main process.
+enum FenceAnswer: Sendable, Equatable {
+    /// The fence stands, and no VIP is on this machine.
+    case ready
+    /// The kernel has confirmed every VIP.
+    case held(term: UInt64)
+    /// The kernel has confirmed that no VIP is here any more; `term` is the one that held.
+    case dropped(term: UInt64, cause: FenceDropCause)
+    /// A VIP that nobody here should have was found and removed: left by an earlier life, or put there by hand.
+    case swept(String)
+    /// A VIP that somebody else removed is back.
+    case restored(String)
+    /// `ip` can't do what it must; said once per reason.
+    case failed(String)
+    /// It can again.
+    case recovered
+    /// Something is not as it should be and costs speed, not safety.
+    case warning(String)
+    /// Said by FenceLink: the fence ended and another one is started.
+    case died(String)
+}
+
+extension FenceCommand {
+    static let bytesMax = 16 << 10
+
+    func encoded() -> [UInt8] {
+        var writer = ByteWriter()
+        switch self {
+        case .hello(let settings):
+            writer.byte(1)
+            writer.varint(settings.vips.count)
+            for vip in settings.vips {
+                writer.string(vip.address.description)
+                writer.varint(vip.prefix)
+                writer.string(vip.interface)
+            }
+            writer.varint(settings.members.count)
+            for member in settings.members { writer.string(member.description) }
+            writer.varint(settings.me.index)
+            writer.fixed64(settings.clusterTag)
+            writer.fixed64(settings.boot)
+            writer.varint(settings.keys.count)
+            for key in settings.keys { writer.block(key) }
+        case .peers(let boots):
+            writer.byte(2)
+            writer.varint(boots.count)
+            for boot in boots { writer.fixed64(boot) }
+        case .hold(let until, let term, let release):
+            writer.byte(3)
+            writer.fixed64(until.nanoseconds)
+            writer.varint(term)
+            writer.block(release)
+        case .drop: writer.byte(4)
+        case .bye: writer.byte(5)
+        }
+        return writer.bytes
+    }
+
+    /// nil for what isn't a command.
+    static func decoded(_ bytes: [UInt8]) -> FenceCommand? {
+        var reader = ByteReader(bytes)
+        let command: FenceCommand
+        switch reader.byte() {
+        case 1:
+            guard let settings = settings(&reader) else { return nil }
+            command = .hello(settings)
+        case 2:
+            command = .peers(boots: (0..<reader.count(limit: Limits.membersMax)).map { _ in reader.fixed64() })
+        case 3:
+            command = .hold(
+                until: Instant(nanoseconds: reader.fixed64()), term: reader.varint(),
+                release: reader.block(limit: Limits.datagramBytesMax))
+        case 4: command = .drop
+        case 5: command = .bye
+        default: return nil
+        }
+        return reader.finished ? command : nil
+    }
+
+    private static func settings(_ reader: inout ByteReader) -> FenceSettings? {
+        var vips: [FenceAddress] = []
+        for _ in 0..<reader.count(limit: FenceLimits.vipsMax) {
+            let address = SocketAddress(reader.string(limit: Limits.addressBytesMax))
+            let prefix = reader.count(limit: 128)
+            let interface = reader.string(limit: Limits.nameBytesMax)
+            guard let address else { return nil }
+            vips.append(FenceAddress(address: address, prefix: prefix, interface: interface))
+        }
+        var members: [SocketAddress] = []
+        for _ in 0..<reader.count(limit: Limits.membersMax) {
+            guard let member = SocketAddress(reader.string(limit: Limits.addressBytesMax)) else { return nil }
+            members.append(member)
+        }
+        let me = MemberID(reader.count(limit: Limits.membersMax))
+        let clusterTag = reader.fixed64()
+        let boot = reader.fixed64()
+        let keys = (0..<reader.count(limit: FenceLimits.keysMax)).map { _ in
+            reader.block(limit: FenceLimits.keyBytesMax)
+        }
+        // What Envelope's init asserts.
+        guard reader.finished, me.index < members.count, boot > 0, !keys.isEmpty || members.count == 1 else {
+            return nil
+        }
+        return FenceSettings(
+            vips: vips, members: members, me: me, clusterTag: clusterTag, boot: boot, keys: keys)
+    }
+}
+
+extension FenceAnswer {
+    static let bytesMax = 1024
+
+    func encoded() -> [UInt8] {
+        var writer = ByteWriter()
+        switch self {
+        case .ready: writer.byte(1)
+        case .held(let term):
+            writer.byte(2)
+            writer.varint(term)
+        case .dropped(let term, let cause):
+            writer.byte(3)
+            writer.varint(term)
+            writer.byte(cause.rawValue)
+        case .swept(let text): Self.write(4, text, &writer)
+        case .restored(let text): Self.write(5, text, &writer)
+        case .failed(let text): Self.write(6, text, &writer)
+        case .recovered: writer.byte(7)
+        case .warning(let text): Self.write(8, text, &writer)
+        case .died(let text): Self.write(9, text, &writer)
+        }
+        return writer.bytes
+    }
+
+    private static func write(_ kind: UInt8, _ text: String, _ writer: inout ByteWriter) {
+        writer.byte(kind)
+        var text = text
+        while text.utf8.count > FenceLimits.textBytesMax { text.removeLast() }
+        writer.string(text)
+    }
+
+    /// nil for what isn't an answer.
+    static func decoded(_ bytes: [UInt8]) -> FenceAnswer? {
+        var reader = ByteReader(bytes)
+        let kind = reader.byte()
+        let answer: FenceAnswer
+        switch kind {
+        case 1: answer = .ready
+        case 2: answer = .held(term: reader.varint())
+        case 3:
+            let term = reader.varint()
+            guard let cause = FenceDropCause(rawValue: reader.byte()) else { return nil }
+            answer = .dropped(term: term, cause: cause)
+        case 7: answer = .recovered
+        case 4...9:
+            let text = reader.string(limit: FenceLimits.textBytesMax)
+            switch kind {
+            case 4: answer = .swept(text)
+            case 5: answer = .restored(text)
+            case 6: answer = .failed(text)
+            case 8: answer = .warning(text)
+            default: answer = .died(text)
+            }
+        default: return nil
+        }
+        return reader.finished ? answer : nil
+    }
+}
+
+/// The sizes of everything in the fence that could grow.
+enum FenceLimits {
+    static let vipsMax = 16
+    static let keysMax = 16
+    static let keyBytesMax = 64
+    /// A reason, in UTF-8 bytes.
+    static let textBytesMax = 512
+}

@@ -1,0 +1,524 @@
+// FenceState: decides what the fence does to the VIPs, and when. Pure: events and `now` in, effects out; no I/O, no
+// clock. FenceProcess owns the one there is.
+//
+//                 hold(until)                     every VIP confirmed
+//      ┌────────┐ ─────────────▶ ┌─────────────┐ ─────────────────────▶ ┌──────┐ ⟲ renew every 300 ms,
+//      │  idle  │                │ present     │                        │ held │   put back when it vanishes,
+//      └────────┘ ◀────────────┐ │ (adding)    │                        └──────┘   announce
+//       ⟲ sweep what    every  │ └─────────────┘                           │
+//         appears       VIP    │        │ drop · until passes · closed · bye │
+//                       gone   │        ▼                                  ▼
+//                 (dropped)    └── ┌───────────────────────────────────────────┐    closed: release ×3, exit
+//                                  │ letting go: a hold waits until it is done │ ─▶ bye: exit
+//                                  └───────────────────────────────────────────┘
+//
+// Rules that safety rests on (DESIGN.md 2.3):
+//  - A VIP is added or renewed only while now < until. The shell looks at the clock again right before it writes.
+//  - At most one line that adds is with `ip` at any time, and it counts as with `ip` until the kernel has said that it
+//    took effect, `ip` has said that it failed, or that `ip` is dead.
+//  - From before the first such line until the kernel has confirmed that every VIP is gone, a timer of the kernel
+//    stands that kills this process, and with it `ip`, shortly after `until`. So a line that was written and not yet
+//    executed when everything was stopped is never executed later than that, whoever wakes first.
+//  - `dropped` and the release are said only when the kernel shows no VIP and no adding line can be left.
+
+import Gossip
+
+/// A line for `ip`.
+enum FenceLine: Equatable, Sendable {
+    /// Adds a VIP or renews it, for one second.
+    case put(vip: Int)
+    case remove(vip: Int)
+    case clear(FenceStray)
+}
+
+/// A VIP's address where it should not be: on another interface or with another prefix length.
+struct FenceStray: Equatable, Sendable {
+    var vip: Int
+    var prefix: Int
+    var interface: String
+}
+
+struct FenceState: Sendable {
+    enum Event: Equatable, Sendable {
+        case tick
+        case hold(until: Instant, term: UInt64)
+        case drop
+        /// The main process is gone.
+        case closed
+        case bye
+        /// The kernel announced a VIP: added, or renewed.
+        case appeared(vip: Int)
+        case vanished(vip: Int)
+        case strayAppeared(FenceStray)
+        case strayVanished(FenceStray)
+        /// The answer to `look`: what there is now.
+        case looked(present: [Bool], strays: [FenceStray])
+        /// Announcements of the kernel were lost.
+        case overrun
+        /// `ip` refused a line; all lines before it are done.
+        case refused(line: UInt64, reason: String)
+        /// The shell didn't write a line, since it was too late for it.
+        case withheld(line: UInt64)
+        /// `ip` ended or could not be started.
+        case toolEnded(reason: String)
+    }
+
+    enum Effect: Equatable, Sendable {
+        case startTool
+        case stopTool
+        /// - Parameters:
+        ///   - id: names it in `refused` and `withheld`.
+        ///   - before: the time from which on it must not be written; nil: any time.
+        case write(FenceLine, id: UInt64, before: Instant?)
+        /// Ask the kernel for all addresses; answered with `looked`.
+        case look
+        /// Set the timer that kills this process; nil disarms it.
+        case killAt(Instant?)
+        case announce(vip: Int)
+        case report(FenceAnswer)
+        /// Tell the peers that the lease is released.
+        case release
+        case exit
+    }
+
+    enum Timing {
+        static let renewal: Duration = .milliseconds(300)
+        /// Letting go begins this long before `until`, so that it is done by then.
+        static let lead: Duration = .milliseconds(3)
+        /// The kernel kills this process that long after `until`. A late line can put an address back no later than
+        /// this, for at most 1.05 s (PERFORMANCE.md): within the 1.1 s that a new owner waits.
+        static let killGrace: Duration = .milliseconds(30)
+        /// A line unanswered for that long: `ip` is stopped, hangs or starves.
+        static let stuckHolding: Duration = .milliseconds(50)
+        static let stuckLettingGo: Duration = .milliseconds(10)
+        /// Between two tries at the same VIP.
+        static let retry: Duration = .milliseconds(20)
+        static let retryMax: Duration = .milliseconds(500)
+        /// Announcements after a VIP appeared; then every `announceEvery`.
+        static let burst: [Duration] = [.zero, .milliseconds(50), .milliseconds(150), .milliseconds(800)]
+        static let announceEvery: Duration = .seconds(10)
+        static let releases: [Duration] = [.zero, .milliseconds(30), .milliseconds(70)]
+        /// An orphan that can't let go ends all the same; the address's lifetime does the rest.
+        static let leaving: Duration = .seconds(2)
+        /// An `ip` that has stood this long without anything to do counts as working again.
+        static let provenAfter: Duration = .seconds(1)
+    }
+
+    private struct Slot: Sendable {
+        let text: String
+        var present = false
+        /// Present by a line of ours since the last hold began.
+        var confirmed = false
+        /// Not before this: renewal when present, another try when not.
+        var dueAt = Instant(nanoseconds: 0)
+        var announceAt: Instant?
+        var announcements = 0
+        /// Vanished although we hold it.
+        var lost = false
+        /// Present although nobody asked for it.
+        var unwanted = false
+        /// Why the last line failed; told when the next look shows that it matters.
+        var refusal: String?
+    }
+
+    private struct Sent: Sendable {
+        let id: UInt64
+        let line: FenceLine
+        let at: Instant
+    }
+
+    private enum Leaving: Sendable { case closed, bye }
+
+    private var slots: [Slot]
+    private var strays: [FenceStray] = []
+    /// The next try at strays.
+    private var clearAt = Instant(nanoseconds: 0)
+    private var until: Instant?
+    private var term: UInt64 = 0
+    private var everHeld = false
+    private var toldHeld: UInt64?
+    /// A drop to be reported when it is done. No VIP is added meanwhile.
+    private var owed: FenceDropCause?
+    private var toldReady = false
+    private var leaving: Leaving?
+    private var leaveBy = Instant(nanoseconds: .max)
+    /// Set once all is gone and the peers are being told; nothing is swept any more.
+    private var releaseAt: Instant?
+    private var releasesSent = 0
+    private var exited = false
+
+    private var inFlight: [Sent] = []
+    private var lineID: UInt64 = 0
+    private var looking = false
+    private var killArmed = false
+    private var toolRuns = false
+    private var toolStartAt = Instant(nanoseconds: 0)
+    private var toolBackoff = Timing.retry
+    private var failing: String?
+    /// A line had its effect since the last failure.
+    private var proven = true
+
+    private var effects: [Effect] = []
+    private var nextIndex = 0
+
+    /// - Parameter vips: their text, for reports.
+    init(vips: [String], now: Instant) {
+        slots = vips.map { Slot(text: $0) }
+        look()
+        advance(now)
+    }
+
+    // MARK: public steps
+
+    mutating func step(_ event: Event, now: Instant) {
+        if exited { return }
+        // A lease that is over is over before anything else is looked at; only a newer hold goes on from it.
+        if case .hold = event {} else { expire(now) }
+        switch event {
+        case .tick: break
+        case .hold(let until, let term): hold(until, term, now)
+        case .drop: letGo(.commanded, now)
+        case .closed: leave(.closed, now)
+        case .bye: leave(.bye, now)
+        case .appeared(let vip): appeared(vip, now)
+        case .vanished(let vip): vanished(vip, now)
+        case .strayAppeared(let stray): if !strays.contains(stray) { strays.append(stray) }
+        case .strayVanished(let stray): strayVanished(stray)
+        case .looked(let present, let strays): looked(present, strays, now)
+        case .overrun: look()
+        case .refused(let line, let reason): refused(line, reason, now)
+        case .withheld(let line): inFlight.removeAll { $0.id == line }
+        case .toolEnded(let reason): toolEnded(reason, now)
+        }
+        advance(now)
+    }
+
+    mutating func nextEffect() -> Effect? {
+        guard nextIndex < effects.count else {
+            effects.removeAll(keepingCapacity: true)
+            nextIndex = 0
+            return nil
+        }
+        defer { nextIndex += 1 }
+        return effects[nextIndex]
+    }
+
+    /// When `tick` is due; nil: not before something happens.
+    var deadline: Instant? {
+        if exited { return nil }
+        var times: [Instant] = []
+        if let until { times.append(until.advanced(by: .zero - Timing.lead)) }
+        if let releaseAt { times.append(releaseAt) }
+        if leaving != nil { times.append(leaveBy) }
+        if let oldest = inFlight.first {
+            times.append(oldest.at.advanced(by: stuckAfter))
+        } else if !toolRuns {
+            times.append(toolStartAt)
+        } else if releaseAt == nil {
+            for slot in slots where holding || slot.present { times.append(slot.dueAt) }
+            if !strays.isEmpty { times.append(clearAt) }
+            if failing != nil { times.append(toolStartAt.advanced(by: Timing.provenAfter)) }
+        }
+        for slot in slots { if let at = slot.announceAt { times.append(at) } }
+        return times.min()
+    }
+
+    // MARK: commands
+
+    private var holding: Bool { until != nil && owed == nil && leaving == nil }
+
+    private mutating func hold(_ newUntil: Instant, _ newTerm: UInt64, _ now: Instant) {
+        guard leaving == nil, now < newUntil.advanced(by: .zero - Timing.lead) else { return }
+        if until == nil {
+            for index in slots.indices {
+                slots[index].confirmed = false
+                slots[index].dueAt = now
+            }
+        }
+        until = newUntil
+        term = newTerm
+        everHeld = true
+        killArmed = true
+        effects.append(.killAt(newUntil.advanced(by: Timing.killGrace)))
+    }
+
+    private mutating func letGo(_ cause: FenceDropCause, _ now: Instant) {
+        until = nil
+        toldHeld = nil
+        owed = owed ?? cause
+        for index in slots.indices {
+            slots[index].confirmed = false
+            slots[index].lost = false
+            slots[index].announceAt = nil
+            slots[index].dueAt = now
+        }
+    }
+
+    private mutating func expire(_ now: Instant) {
+        if let until, now >= until.advanced(by: .zero - Timing.lead) { letGo(.expired, now) }
+    }
+
+    private mutating func leave(_ how: Leaving, _ now: Instant) {
+        if leaving != nil { return }
+        leaving = how
+        leaveBy = now.advanced(by: Timing.leaving)
+        letGo(.commanded, now)
+    }
+
+    // MARK: what the kernel and `ip` say
+
+    private mutating func appeared(_ vip: Int, _ now: Instant) {
+        let ours = inFlight.firstIndex { $0.line == .put(vip: vip) }
+        if let ours { inFlight.removeFirst(ours + 1) }
+        slots[vip].present = true
+        guard ours != nil else {
+            if !holding { slots[vip].unwanted = owed == nil }
+            return
+        }
+        worked()
+        slots[vip].refusal = nil
+        guard holding else { return }
+        slots[vip].dueAt = now.advanced(by: Timing.renewal)
+        slots[vip].confirmed = true
+        slots[vip].unwanted = false
+        if slots[vip].announceAt == nil {
+            slots[vip].announceAt = now
+            slots[vip].announcements = 0
+        }
+        announce(now)
+        if slots[vip].lost {
+            slots[vip].lost = false
+            effects.append(.report(.restored(slots[vip].text)))
+        }
+    }
+
+    private mutating func vanished(_ vip: Int, _ now: Instant) {
+        if let removal = inFlight.firstIndex(where: { $0.line == .remove(vip: vip) }),
+            !inFlight[..<removal].contains(where: { $0.line == .put(vip: vip) })
+        {
+            inFlight.removeFirst(removal + 1)
+            worked()
+        }
+        gone(vip, now)
+    }
+
+    private mutating func gone(_ vip: Int, _ now: Instant) {
+        slots[vip].present = false
+        if holding, slots[vip].confirmed {
+            slots[vip].lost = true
+            slots[vip].confirmed = false
+            slots[vip].announceAt = nil
+            // At once, but not faster than this if somebody keeps removing it.
+            let lastPut = slots[vip].dueAt.advanced(by: .zero - Timing.renewal)
+            slots[vip].dueAt = max(now, lastPut.advanced(by: Timing.retry))
+        }
+        if slots[vip].unwanted {
+            slots[vip].unwanted = false
+            if !holding { effects.append(.report(.swept(slots[vip].text))) }
+        }
+    }
+
+    private mutating func strayVanished(_ stray: FenceStray) {
+        if let removal = inFlight.firstIndex(where: { $0.line == .clear(stray) }) { inFlight.removeFirst(removal + 1) }
+        guard let index = strays.firstIndex(of: stray) else { return }
+        strays.remove(at: index)
+        effects.append(.report(.swept(describe(stray))))
+    }
+
+    private func describe(_ stray: FenceStray) -> String {
+        let address = slots[stray.vip].text.prefix { $0 != "/" }
+        return "\(address)/\(stray.prefix) on \(stray.interface)"
+    }
+
+    private mutating func looked(_ present: [Bool], _ found: [FenceStray], _ now: Instant) {
+        looking = false
+        for stray in strays where !found.contains(stray) { strayVanished(stray) }
+        strays = found
+        for vip in slots.indices {
+            if present[vip], !slots[vip].present {
+                slots[vip].present = true
+                if !holding, owed == nil { slots[vip].unwanted = true }
+            } else if !present[vip], slots[vip].present {
+                gone(vip, now)
+            }
+            if let reason = slots[vip].refusal {
+                slots[vip].refusal = nil
+                // A removal that finds nothing to remove is no failure.
+                if holding || present[vip] { failed(reason, now) }
+            }
+        }
+    }
+
+    private mutating func refused(_ line: UInt64, _ reason: String, _ now: Instant) {
+        guard let index = inFlight.firstIndex(where: { $0.id == line }) else { return }
+        let refused = inFlight[index].line
+        inFlight.removeFirst(index + 1)
+        switch refused {
+        case .put(let vip), .remove(let vip):
+            slots[vip].refusal = reason
+            slots[vip].dueAt = now.advanced(by: toolBackoff)
+        case .clear: clearAt = now.advanced(by: Timing.retryMax)
+        }
+        look()
+    }
+
+    private mutating func toolEnded(_ reason: String, _ now: Instant) {
+        if !toolRuns { return }
+        toolRuns = false
+        inFlight = []
+        failed(reason, now)
+        look()
+    }
+
+    /// `ip` can't do what it must. A new one is started: it may have cached an interface that was replaced since.
+    private mutating func failed(_ reason: String, _ now: Instant) {
+        if failing != reason { effects.append(.report(.failed(reason))) }
+        failing = reason
+        proven = false
+        if toolRuns { effects.append(.stopTool) }
+        toolRuns = false
+        inFlight = []
+        toolStartAt = now.advanced(by: toolBackoff)
+        toolBackoff = min(toolBackoff + toolBackoff, Timing.retryMax)
+    }
+
+    private mutating func worked() {
+        proven = true
+        toolBackoff = Timing.retry
+    }
+
+    private mutating func look() {
+        if looking { return }
+        looking = true
+        effects.append(.look)
+    }
+
+    // MARK: what follows
+
+    private var stuckAfter: Duration { holding ? Timing.stuckHolding : Timing.stuckLettingGo }
+
+    private mutating func advance(_ now: Instant) {
+        expire(now)
+        if let oldest = inFlight.first, now >= oldest.at.advanced(by: stuckAfter) { unstick(now) }
+        if !toolRuns, now >= toolStartAt {
+            toolRuns = true
+            effects.append(.startTool)
+        }
+        if toolRuns, !looking, releaseAt == nil {
+            if holding { put(now) } else { remove(now) }
+            clear(now)
+        }
+        announce(now)
+        settle(now)
+        release(now)
+        if leaving != nil, now >= leaveBy { exit() }
+    }
+
+    /// A line that `ip` may hold on to must never be executed later: the `ip` that has it dies first.
+    private mutating func unstick(_ now: Instant) {
+        effects.append(.stopTool)
+        effects.append(.report(.warning("ip gave no answer within \(Int(stuckAfter.milliseconds)) ms: restarted")))
+        inFlight = []
+        toolRuns = false
+        // The first time at once; one that keeps hanging is not restarted without end.
+        toolStartAt = toolBackoff == Timing.retry ? now : now.advanced(by: toolBackoff)
+        toolBackoff = min(toolBackoff + toolBackoff, Timing.retryMax)
+        look()
+    }
+
+    private mutating func write(_ line: FenceLine, before: Instant?, _ now: Instant) {
+        lineID += 1
+        inFlight.append(Sent(id: lineID, line: line, at: now))
+        effects.append(.write(line, id: lineID, before: before))
+    }
+
+    private mutating func put(_ now: Instant) {
+        guard inFlight.isEmpty, let until else { return }
+        guard let vip = slots.indices.first(where: { now >= slots[$0].dueAt }) else { return }
+        write(.put(vip: vip), before: until.advanced(by: .zero - Timing.lead), now)
+    }
+
+    private mutating func remove(_ now: Instant) {
+        for vip in slots.indices where now >= slots[vip].dueAt {
+            let adding = inFlight.contains { $0.line == .put(vip: vip) }
+            let removing = inFlight.contains { $0.line == .remove(vip: vip) }
+            if slots[vip].present || adding, !removing { write(.remove(vip: vip), before: nil, now) }
+        }
+    }
+
+    private mutating func clear(_ now: Instant) {
+        if now < clearAt { return }
+        for stray in strays {
+            if !inFlight.contains(where: { $0.line == .clear(stray) }) { write(.clear(stray), before: nil, now) }
+        }
+    }
+
+    private mutating func announce(_ now: Instant) {
+        guard holding else { return }
+        for vip in slots.indices {
+            guard let at = slots[vip].announceAt, now >= at, slots[vip].present else { continue }
+            slots[vip].announcements += 1
+            let sent = slots[vip].announcements
+            let pause = sent < Timing.burst.count ? Timing.burst[sent] : Timing.announceEvery
+            slots[vip].announceAt = now.advanced(by: pause)
+            effects.append(.announce(vip: vip))
+        }
+    }
+
+    /// Says what has become true.
+    private mutating func settle(_ now: Instant) {
+        if holding {
+            guard slots.allSatisfy({ $0.present && $0.confirmed }) else { return }
+            recovered(now)
+            if toldHeld != term {
+                toldHeld = term
+                effects.append(.report(.held(term: term)))
+            }
+            return
+        }
+        let adding = inFlight.contains { if case .put = $0.line { true } else { false } }
+        guard !looking, !adding, strays.isEmpty, slots.allSatisfy({ !$0.present }), releaseAt == nil else { return }
+        if until == nil, killArmed {
+            killArmed = false
+            effects.append(.killAt(nil))
+        }
+        if !toldReady {
+            toldReady = true
+            effects.append(.report(.ready))
+        }
+        recovered(now)
+        if let cause = owed {
+            owed = nil
+            if leaving == nil { effects.append(.report(.dropped(term: term, cause: cause))) }
+        }
+        switch leaving {
+        case nil: break
+        case .bye: exit()
+        case .closed: if everHeld { releaseAt = now } else { exit() }
+        }
+        // A hold that came while letting go: begin with it now.
+        if holding { advance(now) }
+    }
+
+    private mutating func recovered(_ now: Instant) {
+        guard failing != nil, proven || (toolRuns && now >= toolStartAt.advanced(by: Timing.provenAfter)) else {
+            return
+        }
+        failing = nil
+        effects.append(.report(.recovered))
+    }
+
+    private mutating func release(_ now: Instant) {
+        guard let at = releaseAt, now >= at else { return }
+        effects.append(.release)
+        releasesSent += 1
+        if releasesSent == Timing.releases.count { return exit() }
+        releaseAt = now.advanced(by: Timing.releases[releasesSent])
+    }
+
+    private mutating func exit() {
+        if exited { return }
+        exited = true
+        effects.append(.exit)
+    }
+}

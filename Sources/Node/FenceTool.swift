@@ -1,0 +1,111 @@
+// FenceTool: the one `ip -force -batch -` that the fence keeps open, and what it says about the lines it gets.
+//
+// `ip` executes a line at a time, in order, says nothing when it succeeds (the kernel's announcement is the confirmation)
+// and, when a line fails, why, followed by `Command failed -:N` with the line's number since it started. It is killed by
+// the kernel when the fence dies. A place for a second tool of this kind (`nft -i`) is here. The fence's one thread
+// owns it; no call waits.
+
+import CLinux
+import Proxy
+
+struct FenceTool: ~Copyable {
+    /// What `ip` had to say.
+    enum Saying: Equatable {
+        case refused(id: UInt64, reason: String)
+        case ended(reason: String)
+    }
+
+    private struct Line {
+        let number: Int
+        let id: UInt64
+        let text: String
+    }
+
+    private static let linesKept = 64
+    private static let outputBytesMax = 4096
+
+    private let path: String?
+    private var child: FenceChild?
+    private var linesWritten = 0
+    private var recent: [Line] = []
+    private var output: [UInt8] = []
+    private var complaint: [String] = []
+
+    init() { path = FenceSystem.find("ip") }
+
+    deinit { if let child { FenceSystem.destroy(child) } }
+
+    /// Readable when there is something to take; changes with every start.
+    var descriptor: Int32? { child?.descriptor }
+
+    /// What went wrong, if it could not be started.
+    mutating func start() -> String? {
+        stop()
+        guard let path else { return "no ip on PATH: install iproute2" }
+        do throws(SystemError) {
+            let started = try FenceSystem.spawnTool(path, ["ip", "-force", "-batch", "-"])
+            child = started
+            // A busy data plane must not delay it either.
+            _ = clinux_raise_process(started.process)
+        } catch {
+            return "\(path) can't be started: \(error)"
+        }
+        linesWritten = 0
+        recent = []
+        output = []
+        complaint = []
+        return nil
+    }
+
+    /// Kills it; lines that it has not executed are never executed.
+    mutating func stop() {
+        if let child { FenceSystem.destroy(child) }
+        child = nil
+    }
+
+    /// False when it can't take the line.
+    mutating func write(_ text: String, id: UInt64) -> Bool {
+        guard let child else { return false }
+        let bytes = Array("\(text)\n".utf8)
+        guard FenceSystem.write(child.descriptor, bytes) == .moved(bytes.count) else { return false }
+        linesWritten += 1
+        if recent.count == Self.linesKept { recent.removeFirst() }
+        recent.append(Line(number: linesWritten, id: id, text: text))
+        return true
+    }
+
+    /// What it said since the last call, in order.
+    mutating func take() -> [Saying] {
+        var sayings: [Saying] = []
+        while let child {
+            switch FenceSystem.read(child.descriptor, max: Self.outputBytesMax) {
+            case .bytes(let bytes): hear(bytes, &sayings)
+            case .nothing: return sayings
+            case .ended, .failed:
+                let reason = complaint.isEmpty ? "ip ended" : "ip ended: " + complaint.joined(separator: "; ")
+                stop()
+                sayings.append(.ended(reason: reason))
+            }
+        }
+        return sayings
+    }
+
+    private mutating func hear(_ bytes: [UInt8], _ sayings: inout [Saying]) {
+        output += bytes
+        while let end = output.firstIndex(of: UInt8(ascii: "\n")) {
+            let text = String(decoding: output[..<end], as: UTF8.self)
+            output.removeSubrange(...end)
+            guard text.hasPrefix("Command failed "), let colon = text.lastIndex(of: ":"),
+                let number = Int(text[text.index(after: colon)...])
+            else {
+                if complaint.count < 4 { complaint.append(text) }
+                continue
+            }
+            let why = complaint.joined(separator: "; ")
+            complaint = []
+            guard let line = recent.first(where: { $0.number == number }) else { continue }
+            sayings.append(.refused(id: line.id, reason: "ip \(line.text): \(why)"))
+        }
+        if output.count > Self.outputBytesMax { output = [] }
+    }
+}
