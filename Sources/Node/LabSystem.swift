@@ -23,6 +23,20 @@ enum LabSystem {
     /// This process's own program, to start others like it.
     static let program = readLink("/proc/self/exe") ?? "triad"
 
+    /// The program to start nodes and clients from: this one, or the one next to this one (a test bundle).
+    static let triad: String = {
+        let directory = program.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+        let sibling = directory.joined(separator: "/") + "/triad"
+        return program.hasSuffix("/triad") || access(sibling, X_OK) != 0 ? program : sibling
+    }()
+
+    /// CLOCK_REALTIME in nanoseconds, to compare with times that other programs print.
+    static func wallNanoseconds() -> UInt64 {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+    }
+
     /// Writes text to a descriptor, all of it, whatever it is (blocking).
     static func say(_ text: String, to descriptor: Int32 = STDOUT_FILENO) {
         let bytes = Array(text.utf8)
@@ -106,6 +120,14 @@ enum LabSystem {
 
     static func makeDirectory(_ path: String) throws(LabProblem) {
         if mkdir(path, 0o700) < 0 { throw LabProblem(call: "cannot make the directory \(path)") }
+    }
+
+    /// A new directory below TMPDIR or /tmp that only this user can enter.
+    static func makeTemporaryDirectory(_ name: String) throws(LabProblem) -> String {
+        let parent = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        var template = "\(parent)/\(name)-XXXXXX".utf8CString.map { $0 }
+        if mkdtemp(&template) == nil { throw LabProblem(call: "cannot make a directory in \(parent)") }
+        return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
     static func readLink(_ path: String) -> String? {

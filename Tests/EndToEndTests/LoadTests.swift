@@ -1,4 +1,4 @@
-// The load client's pure parts: outages, percentiles, the response reader, the arguments.
+// LoadTests: the pure parts of the load client: outages, percentiles, the response reader, the arguments; and the demo API's.
 
 import Testing
 
