@@ -155,3 +155,11 @@ int clinux_enter_process_namespace(int descriptor) { return setns(descriptor, CL
 int clinux_unshare_network(void) { return unshare(CLONE_NEWNET); }
 
 int clinux_unshare_user(void) { return unshare(CLONE_NEWUSER); }
+
+int clinux_terminal_size(int descriptor, int *columns, int *rows) {
+    struct winsize size;
+    if (ioctl(descriptor, TIOCGWINSZ, &size) < 0 || size.ws_col == 0 || size.ws_row == 0) return -1;
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return 0;
+}

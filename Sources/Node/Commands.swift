@@ -4,6 +4,10 @@ enum Commands {
     /// In the order in which help lists them.
     static let all: [Subcommand] = [
         CheckCommand.command,
+        StatusCommand.command,
+        WatchCommand.command,
+        AdminCommands.drain, AdminCommands.ready, AdminCommands.maint, AdminCommands.weight,
+        AdminCommands.add, AdminCommands.remove, AdminCommands.handover,
         .verbatim("load", "sends steady load and says who answered and what failed", text: Load.usage) {
             Load.main($0)
         },

@@ -61,7 +61,7 @@ struct JSONWriter {
         for _ in 0..<max(0, min(9, decimals)) { scale *= 10 }
         let scaled = (number.magnitude * Double(scale)).rounded()
         // Beyond this a Double has no digits after the point to lose, and Int no room.
-        guard scaled < 9e15 else { return String(Int64(clamping: Int128(number))) }
+        guard scaled < 9e15 else { return String(Int64(max(-9.2e18, min(9.2e18, number)))) }
         let whole = Int64(scaled)
         let fraction = whole % Int64(scale)
         var text = number < 0 && whole > 0 ? "-" : ""

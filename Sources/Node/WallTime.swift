@@ -13,6 +13,15 @@ enum WallTime {
         return "\(date)T\(time).\(digits(ms % 1000, 3))Z"
     }
 
+    /// Milliseconds since 1970 of what `text` wrote; nil for anything else.
+    static func ms(_ text: String) -> Int64? {
+        let parts = text.split { "-T:.Z".contains($0) }.compactMap { Int64($0) }
+        guard parts.count == 7, text.utf8.count == 24, (1...12).contains(parts[1]), parts[0] >= 1970 else { return nil }
+        let (year, month) = parts[1] > 2 ? (parts[0], parts[1] - 3) : (parts[0] - 1, parts[1] + 9)
+        let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + parts[2] - 1 - 719_468
+        return ((days * 24 + parts[3]) * 60 + parts[4]) * 60_000 + parts[5] * 1000 + parts[6]
+    }
+
     /// The Gregorian date that many days after 1970-01-01, counted in eras of 400 years that begin on 1 March, so that
     /// the leap day comes last.
     private static func civil(days: Int64) -> (year: Int64, month: Int64, day: Int64) {

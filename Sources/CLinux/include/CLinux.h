@@ -95,4 +95,7 @@ int clinux_unshare_network(void);
 /// Moves the process (single-threaded only) into a new user namespace; 0 or -1 with errno.
 int clinux_unshare_user(void);
 
+/// The size of the terminal behind a descriptor; 0, or -1 when it is none.
+int clinux_terminal_size(int descriptor, int *columns, int *rows);
+
 #endif

@@ -1,0 +1,238 @@
+// StatusFormatTests: what is made from a report: JSON, metrics, the page, the table, and the reading of it back.
+
+import Testing
+
+@testable import Node
+
+@Suite struct StatusFormatTests {
+    // MARK: JSON
+
+    @Test(arguments: [
+        ("plain", #""plain""#), ("a \"quote\" and \\", #""a \"quote\" and \\""#),
+        ("line\nreturn\rtab\t", #""line\nreturn\rtab\t""#), ("\u{0}\u{1}\u{1f}\u{7f}", #""\u0000\u0001\u001f\u007f""#),
+        ("grün 日本 🚀", "\"grün 日本 🚀\""), ("</script>", "\"</script>\""),
+    ])
+    func stringsAreEscapedAndReadBack(_ text: String, _ expected: String) {
+        var writer = JSONWriter()
+        writer.array { $0.element(text) }
+        #expect(String(decoding: writer.bytes, as: UTF8.self) == "[\(expected)]")
+        #expect(JSONValue(JSON5.parse(writer.bytes).value).elements.first?.text == text)
+    }
+
+    @Test func commasAndNesting() {
+        var writer = JSONWriter()
+        writer.object { writer in
+            writer.array("empty") { _ in }
+            writer.object("inner") { writer in
+                writer.field("a", 1)
+                writer.field("b", -2)
+            }
+            writer.array("list") { writer in
+                writer.object { _ in }
+                writer.element("x")
+            }
+            writer.field("flag", false)
+            writer.null("nothing")
+            writer.field("text", nil)
+            writer.field("big", UInt64.max)
+        }
+        let expected =
+            #"{"empty":[],"inner":{"a":1,"b":-2},"list":[{},"x"],"flag":false,"nothing":null,"text":null,"#
+            + #""big":18446744073709551615}"#
+        #expect(String(decoding: writer.bytes, as: UTF8.self) == expected)
+    }
+
+    @Test(arguments: [
+        (12.3004, 3, "12.3"), (0.0, 3, "0"), (-0.0001, 3, "0"), (-1.5, 1, "-1.5"), (0.05, 1, "0.1"), (1.005, 0, "1"),
+        (0.000_001, 6, "0.000001"), (1e15, 3, "1000000000000000"), (1e300, 2, "9200000000000000000"),
+        (.infinity, 1, "null"), (.nan, 1, "null"), (99.999, 2, "100"),
+    ])
+    func numbers(_ number: Double, _ decimals: Int, _ expected: String) {
+        #expect(JSONWriter.text(number, decimals: decimals) == expected)
+    }
+
+    @Test(arguments: [
+        (0, "1970-01-01T00:00:00.000Z"), (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (951_868_799_999, "2000-02-29T23:59:59.999Z"), (1_709_251_200_000, "2024-03-01T00:00:00.000Z"),
+        (1_767_225_600_000, "2026-01-01T00:00:00.000Z"), (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+    ])
+    func wallTime(_ ms: Int64, _ text: String) {
+        #expect(WallTime.text(ms: ms) == text)
+        #expect(WallTime.ms(text) == ms)
+    }
+
+    @Test func theReportHasThePromisedNames() throws {
+        let root = try #require(JSON5.parse(StatusReport.sample().json()).value)
+        func names(_ value: JSONValue) -> [String] { value.members.map(\.key) }
+        let promised = [
+            "node", "cluster", "version", "uptimeSeconds", "role", "term", "leader", "quorum", "vips",
+            "leaseRemainingMs", "state", "nodes", "backends", "events",
+        ]
+        #expect(Array(names(JSONValue(root)).prefix(promised.count)) == promised)
+        #expect(names(root["state"]) == ["index", "digest", "configDigest"])
+        #expect(root["vips"].elements.map(names) == [["address", "interface", "owner", "heldHere"]])
+        let node = try #require(root["nodes"].elements.last)
+        #expect(names(node) == ["id", "alive", "lastHeardMs", "rttMs", "role", "index", "configDigest"])
+        #expect(node["lastHeardMs"].isMissing)
+        let server = try #require(root["backends"].elements.first?["servers"].elements.first)
+        let serverNames = [
+            "id", "address", "health", "admin", "weight", "reason", "sinceSeconds", "views", "sessions", "requests",
+            "retries", "errors",
+        ]
+        #expect(Array(names(server).prefix(serverNames.count)) == serverNames)
+        #expect(names(server["views"]) == ["n1", "n2"])
+        let event = try #require(root["events"].elements.first)
+        #expect(names(event) == ["at", "node", "kind", "text"])
+        #expect(event["at"].text == "2026-01-01T00:00:00.000Z")
+        #expect(root["uptimeSeconds"].number == 12.3)
+        #expect(root["leaseRemainingMs"].count == 120)
+    }
+
+    @Test func theReportReadsBack() throws {
+        let report = StatusReport.sample()
+        let read = try #require(StatusReport(json: report.json()))
+        #expect(read.nodes == report.nodes)
+        #expect(read.vips == report.vips)
+        #expect(read.events == report.events)
+        #expect(read.state == report.state)
+        #expect(read.problems == report.problems)
+        #expect(read.backends.flatMap(\.servers).map(\.views) == report.backends.flatMap(\.servers).map(\.views))
+        #expect(read.backends.flatMap(\.servers).map(\.requests) == [1234, 1234])
+        // Another version's answer may lack anything but who it is.
+        #expect(StatusReport(json: Array(#"{"node":"n1","role":"follower"}"#.utf8))?.nodes == [])
+        for other in ["", "[]", "{}", "<html>", #"{"node":1,"role":2}"#] {
+            #expect(StatusReport(json: Array(other.utf8)) == nil)
+        }
+    }
+
+    // MARK: Metrics
+
+    @Test func metricsAreWellFormed() throws {
+        var report = StatusReport.sample()
+        report.cluster = "we\"b\\\n"
+        let text = String(decoding: StatusMetrics.text(report), as: UTF8.self)
+        let families = try MetricsReading(text).families
+        #expect(families["triad_requests_total"]?.kind == "counter")
+        #expect(families["triad_requests_total"]?.samples == ["": "1234"])
+        #expect(families["triad_responses_total"]?.samples[#"class="2xx""#] == "1200")
+        #expect(families["triad_leader"]?.samples == ["": "1"])
+        #expect(families["triad_lease_remaining_seconds"]?.samples == ["": "0.12"])
+        #expect(families["triad_node_alive"]?.samples[#"peer="n3""#] == "0")
+        #expect(families["triad_node_round_trip_seconds"]?.samples[#"peer="n2""#] == "0.0002")
+        #expect(families["triad_server_up"]?.samples[#"backend="api",server="api_1""#] == "1")
+        #expect(families["triad_server_up"]?.samples[#"backend="api",server="api_2""#] == "0")
+        #expect(families["triad_gossip_dropped_datagrams_total"]?.samples[#"reason="badMAC""#] == "2")
+        #expect(text.contains(#"triad_info{cluster="we\"b\\\n",node="n1",version="0.1.0"} 1"#))
+        for (name, family) in families {
+            #expect(name.hasPrefix("triad_"))
+            #expect(name.hasSuffix("_total") == (family.kind == "counter"), "\(name)")
+            #expect(!name.contains("_ms") && !name.contains("milli"), "\(name): base units")
+        }
+    }
+
+    // MARK: The page
+
+    @Test func thePageEscapesWhatOthersWrote() {
+        var report = StatusReport.sample()
+        let attack = #"<script>alert("x" + 'y' & z)</script>"#
+        report.cluster = attack
+        report.problems = [attack]
+        report.events[0].text = attack
+        report.backends[0].servers[0].reason = attack
+        report.backends[0].servers[0].views[0].health = "up\" onclick=\"x"
+        let html = String(decoding: StatusPage.html(report), as: UTF8.self)
+        #expect(!html.contains("<script"))
+        #expect(!html.contains("onclick=\""))
+        #expect(html.contains("&lt;script&gt;alert(&quot;x&quot; + &#39;y&#39; &amp; z)&lt;/script&gt;"))
+        #expect(html.contains("http-equiv=\"refresh\""))
+        #expect(html.contains("prefers-color-scheme:dark"))
+        for tag in ["table", "tr", "td", "th", "div", "section", "tbody", "thead", "span", "ul", "li"] {
+            let opened = html.components(of: "<\(tag)>") + html.components(of: "<\(tag) ")
+            #expect(opened == html.components(of: "</\(tag)>"), "\(tag)")
+        }
+    }
+
+    // MARK: The table
+
+    @Test func theTableFitsATerminal() {
+        var report = StatusReport.sample()
+        report.backends[0].servers = (1...9).map { StatusReport.server("api_\($0)", "up") }
+        report.events = (0..<40).map {
+            StatusEvent(
+                atMs: Int64($0) * 1000, node: "n1", kind: "server-up", text: String(repeating: "long ", count: 30))
+        }
+        let lines = StatusTable(width: 80, height: 24).lines(report)
+        #expect(lines.count == 24)
+        #expect(lines.allSatisfy { $0.count <= 80 })
+        let text = lines.joined(separator: "\n")
+        for wanted in ["n1 leads", "10.0.0.100/32", "n3", "api/api_9", "00:00:39"] { #expect(text.contains(wanted)) }
+        #expect(!text.contains("\u{1b}"))
+        #expect(StatusTable(width: 20, height: 5).lines(report).count == 5)
+        #expect(StatusTable(width: 1, height: 1).lines(report).allSatisfy { $0.count <= 1 })
+    }
+
+    @Test func aPipeGetsEverythingAndATerminalNothingThatSteersIt() {
+        var report = StatusReport.sample()
+        report.backends[0].servers[0].reason = "\u{1b}[2Jgone\r\u{9b}31m " + String(repeating: "x", count: 200)
+        let lines = StatusTable(width: nil).lines(report)
+        #expect(lines.contains { $0.hasSuffix("xxx") })
+        #expect(!lines.joined().contains("\u{1b}"))
+        #expect(!lines.joined().contains("\u{9b}"))
+        let coloured = StatusTable(width: nil, usesColour: true).lines(report).joined()
+        #expect(coloured.contains("\u{1b}[32m"))
+        #expect(!coloured.contains("\u{1b}[2J"))
+        // Half of the nodes see it otherwise: said in the column of views.
+        report.backends[0].servers[0].views[1].health = "down"
+        #expect(StatusTable(width: nil).lines(report).contains { $0.contains(" +- ") })
+    }
+
+    @Test func spans() {
+        let cases: [(Double, String)] = [
+            (0.04, "0 s"), (4.25, "4.3 s"), (12.9, "12 s"), (200, "3 min 20 s"), (18_720, "5 h 12 min"),
+            (273_600, "3 d 4 h"), (.nan, "–"),
+        ]
+        for (seconds, text) in cases { #expect(StatusText.span(seconds) == text) }
+    }
+}
+
+extension String {
+    /// How often `piece` occurs.
+    fileprivate func components(of piece: String) -> Int { ranges(of: piece).count }
+}
+
+/// A strict reader of Prometheus' text format, as far as it is used here.
+private struct MetricsReading {
+    struct Family {
+        var kind: String
+        var samples: [String: String] = [:]
+    }
+
+    struct Malformed: Error { let line: String }
+
+    private(set) var families: [String: Family] = [:]
+
+    init(_ text: String) throws {
+        guard text.hasSuffix("\n") else { throw Malformed(line: "the end") }
+        var current = ""
+        var helped = ""
+        let sample =
+            /([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (NaN|-?[0-9]+(?:\.[0-9]+)?)/
+        for line in text.split(separator: "\n", omittingEmptySubsequences: false).dropLast() {
+            let words = line.split(separator: " ", maxSplits: 3)
+            if line.hasPrefix("# HELP ") {
+                guard words.count == 4, families[String(words[2])] == nil else { throw Malformed(line: String(line)) }
+                helped = String(words[2])
+            } else if line.hasPrefix("# TYPE ") {
+                guard words.count == 4, words[2] == helped, ["counter", "gauge"].contains(words[3]) else {
+                    throw Malformed(line: String(line))
+                }
+                current = helped
+                families[current] = Family(kind: String(words[3]))
+            } else {
+                guard let match = line.wholeMatch(of: sample), match.1 == current,
+                    families[current]?.samples.updateValue(String(match.3), forKey: String(match.2 ?? "")) == nil
+                else { throw Malformed(line: String(line)) }
+            }
+        }
+    }
+}
