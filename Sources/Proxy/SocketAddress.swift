@@ -5,7 +5,7 @@
 public import Glibc
 
 /// An IP address and port. Text form `10.0.0.1:80` or `[2001:db8::1]:80`.
-public struct SocketAddress: Equatable, Hashable, Sendable, CustomStringConvertible {
+public struct SocketAddress: BitwiseCopyable, Equatable, Hashable, Sendable, CustomStringConvertible {
     /// 16 bytes in network order as two big-endian halves; an IPv4 address sits in the top 32 bits of `high`.
     public let high: UInt64
     public let low: UInt64

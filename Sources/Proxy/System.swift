@@ -81,6 +81,13 @@ public enum System {
         }
     }
 
+    /// Whether a connected socket is open with nothing to read; takes nothing from it.
+    public static func isQuiet(_ descriptor: Int32) -> Bool {
+        var byte: UInt8 = 0
+        let count = recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
+        return count < 0 && clinux_errno() == EAGAIN
+    }
+
     /// SO_ERROR: why a non-blocking connect failed, 0 when it succeeded.
     public static func pendingError(_ descriptor: Int32) -> Int32 {
         var value: Int32 = 0
@@ -130,6 +137,12 @@ public enum System {
     /// Half-closes the sending side.
     public static func shutdownWrite(_ descriptor: Int32) {
         _ = Glibc.shutdown(descriptor, Int32(SHUT_WR))
+    }
+
+    /// Makes the coming close a reset, so that the peer can't take it for a regular end.
+    public static func resetOnClose(_ descriptor: Int32) {
+        var option = Glibc.linger(l_onoff: 1, l_linger: 0)
+        _ = setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
     }
 
     public static func close(_ descriptor: Int32) {

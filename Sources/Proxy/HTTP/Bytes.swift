@@ -1,0 +1,101 @@
+// Bytes: which bytes HTTP allows where, and comparing bytes with literals. Pure; no table, no allocation.
+// RFC 9110, 5.5 (field values) and 5.6.2 (tokens); RFC 9112, 2.2 (line ends).
+
+enum Bytes {
+    static let cr = UInt8(ascii: "\r")
+    static let lf = UInt8(ascii: "\n")
+    static let space = UInt8(ascii: " ")
+    static let tab = UInt8(ascii: "\t")
+    static let colon = UInt8(ascii: ":")
+    static let comma = UInt8(ascii: ",")
+
+    // Bit n of the pair stands for byte n.
+    // WHY: two constants in registers; a table in memory would be a global that is initialised on first use.
+    private static func isIn(_ byte: UInt8, _ low: UInt64, _ high: UInt64) -> Bool {
+        byte < 128 && (byte < 64 ? low : high) >> UInt64(byte & 63) & 1 == 1
+    }
+
+    /// tchar: letters, digits and !#$%&'*+-.^_`|~
+    @inline(__always) static func isToken(_ byte: UInt8) -> Bool {
+        isIn(byte, 0x03ff_6cfa_0000_0000, 0x57ff_ffff_c7ff_fffe)
+    }
+
+    /// field-vchar, SP and HTAB, bytes above 127 included (obs-text).
+    @inline(__always) static func isValue(_ byte: UInt8) -> Bool { byte >= 0x20 && byte != 0x7f || byte == tab }
+
+    /// A visible ASCII byte other than `#`: what a request-target may consist of. Fragments aren't sent (RFC 9110, 4.2.5).
+    @inline(__always) static func isTarget(_ byte: UInt8) -> Bool {
+        byte > 0x20 && byte < 0x7f && byte != UInt8(ascii: "#")
+    }
+
+    /// Letters, digits and -._~!$&'()*+;=:[]% : what an authority without user information consists of.
+    @inline(__always) static func isAuthority(_ byte: UInt8) -> Bool {
+        isIn(byte, 0x2fff_6ff2_0000_0000, 0x47ff_fffe_afff_fffe)
+    }
+
+    @inline(__always) static func isDigit(_ byte: UInt8) -> Bool { byte >= 0x30 && byte <= 0x39 }
+
+    /// The value of a hexadecimal digit.
+    @inline(__always) static func hexValue(_ byte: UInt8) -> UInt64? {
+        switch byte {
+        case 0x30...0x39: UInt64(byte - 0x30)
+        case 0x41...0x46: UInt64(byte - 0x41 + 10)
+        case 0x61...0x66: UInt64(byte - 0x61 + 10)
+        default: nil
+        }
+    }
+
+    /// Whether `bytes[range]` is `literal`, which is in lower case, in any case.
+    @inline(__always) static func equal(_ bytes: Span<UInt8>, _ range: Range<Int>, _ literal: StaticString)
+        -> Bool
+    {
+        guard range.count == literal.utf8CodeUnitCount else { return false }
+        return literal.withUTF8Buffer { letters in
+            var at = range.lowerBound
+            for letter in letters {
+                let byte = bytes[at]
+                let isUpper = byte >= 0x41 && byte <= 0x5a
+                if (isUpper ? byte | 0x20 : byte) != letter { return false }
+                at += 1
+            }
+            return true
+        }
+    }
+
+    /// Whether two ranges of `bytes` are equal in any case.
+    static func equal(_ bytes: Span<UInt8>, _ left: Range<Int>, _ right: Range<Int>) -> Bool {
+        guard left.count == right.count else { return false }
+        for offset in 0..<left.count {
+            let a = bytes[left.lowerBound + offset]
+            let b = bytes[right.lowerBound + offset]
+            let lowA = a >= 0x41 && a <= 0x5a ? a | 0x20 : a
+            let lowB = b >= 0x41 && b <= 0x5a ? b | 0x20 : b
+            if lowA != lowB { return false }
+        }
+        return true
+    }
+
+    /// The range without spaces and tabs at its ends.
+    @inline(__always) static func trimmed(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Range<Int> {
+        var start = range.lowerBound
+        var end = range.upperBound
+        while start < end, bytes[start] == space || bytes[start] == tab { start += 1 }
+        while end > start, bytes[end - 1] == space || bytes[end - 1] == tab { end -= 1 }
+        return start..<end
+    }
+
+    /// The next element of a comma-separated list in `bytes[cursor ..< end]`, trimmed; moves `cursor` past it.
+    /// Empty elements are skipped (RFC 9110, 5.6.1.2). Nil at the end.
+    @inline(__always) static func nextElement(_ bytes: Span<UInt8>, _ cursor: inout Int, _ end: Int)
+        -> Range<Int>?
+    {
+        while cursor < end {
+            let start = cursor
+            while cursor < end, bytes[cursor] != comma { cursor += 1 }
+            let element = trimmed(bytes, start..<cursor)
+            if cursor < end { cursor += 1 }
+            if !element.isEmpty { return element }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,153 @@
+// Session: what a worker keeps for a client connection (`Session`) and for a connection to a server (`ServerLink`).
+// Plain values in slabs; the worker's extensions are the verbs. One worker thread owns them.
+//
+// A session's states, what each waits for, and which deadline ends it:
+//
+//   state       waits for                          deadline      then
+//   idle        a request's first byte             keepAlive*    closed in silence
+//   head        the rest of the request head       request       408, closed
+//   connecting  the server's accept                connect       another server, or 504
+//   exchanging  body upwards, response downwards   client/server 408/504 or cut, see below
+//   tunnel      bytes either way, after 101        tunnel        closed
+//   lingering   the client's end, after a refusal  linger        closed
+//
+//   accepted ─▶ idle ─▶ head ─▶ connecting ─▶ exchanging ─▶ idle (keep-alive) | lingering | closed
+//                         │          ▲  │          │  └──▶ tunnel ─▶ closed
+//                         │          └──┴──────────┘ retry: connect failed, or closed before a response byte
+//                         └─▶ exchanging without a server: an answer of our own is being sent
+//   * a connection that has not had a request yet has `request` instead.
+//
+// exchanging waits, in this order, for: the client to take response bytes (client), the client to send more of its
+// body (client), the server (server). Each event starts the span anew.
+//
+// Edge-triggered readiness: `isReadable`/`isWritable` say what the kernel last told; they are cleared by a transfer that
+// moved less than asked, and set again by the next event. A peer's end keeps `isReadable` until it has been read.
+
+enum SessionState: UInt8 {
+    case idle, head, connecting, exchanging, tunnel, lingering
+}
+
+/// A client connection.
+struct Session: BitwiseCopyable {
+    let descriptor: Int32
+    let backend: Int32
+    let peer: SocketAddress
+    var state = SessionState.idle
+    /// Short connections end before they are worth registering with the reactor.
+    var isRegistered = false
+    var isReadable = true
+    var isWritable = true
+    var peerClosed = false
+    /// Had a request already.
+    var isUsed = false
+
+    /// Bytes from the client that aren't consumed.
+    var input = Stretch()
+    /// The bytes at the start of `input` that belong to the current body and passed the framer.
+    var framed: Int32 = 0
+    var requestScan = HeadScan()
+    /// The current request as the server gets it: its head and as much of its body as fits. Kept until a response
+    /// starts, because it may have to be sent again.
+    var request = Stretch()
+    var requestSent: Int32 = 0
+    var requestFramer = BodyFramer.empty
+    /// Of the current request's body, framing included.
+    var bodyBytes: UInt64 = 0
+    /// The client holds its body back until it hears 100 (or loses patience).
+    var awaitsContinue = false
+
+    /// Bytes for the client: first `ready` ones that may be sent, then those of a response head that isn't complete.
+    var response = Stretch()
+    var ready: Int32 = 0
+    var responseScan = HeadScan()
+    var responseFramer = BodyFramer.empty
+
+    /// The connection to a server, -1 when there is none.
+    var link: Int32 = -1
+    var tried = TriedServers()
+    /// Attempts after the first.
+    var retries: UInt8 = 0
+    /// The last failure was a timeout (504) rather than a broken connection (502).
+    var timedOut = false
+
+    // The current request.
+    var keepsAlive = false
+    var isVersion10 = false
+    var isHeadMethod = false
+    var isIdempotent = false
+    var upgrades = false
+    /// A request is being worked on.
+    var isBusy = false
+    /// The response's own head has been read and rewritten.
+    var hasResponseHead = false
+    /// A byte of a final response was handed to the client's socket.
+    var responseStarted = false
+    /// The whole response has been read.
+    var responseDone = false
+    /// The response's chunked coding is taken off (HTTP/1.0 clients).
+    var decodes = false
+    /// The connection to the server can carry another request.
+    var linkIsReusable = false
+
+    init(descriptor: Int32, backend: Int32, peer: SocketAddress) {
+        self.descriptor = descriptor
+        self.backend = backend
+        self.peer = peer
+    }
+
+    /// The part of `request` that hasn't been sent.
+    var unsentRequest: Stretch {
+        Stretch(buffer: request.buffer, start: request.start + requestSent, end: request.end)
+    }
+
+    /// Everything of the request has been taken by the server's socket.
+    var requestDone: Bool { requestFramer.isDone && framed == 0 && unsentRequest.isEmpty }
+
+    /// What `exchanging` waits for.
+    var waitsForClient: Bool {
+        if ready > 0 || link < 0 { return true }
+        return !requestFramer.isDone && framed == 0 && unsentRequest.isEmpty && !awaitsContinue
+    }
+}
+
+/// A connection to a server: in use by one session, or idle in its server's pool.
+struct ServerLink: BitwiseCopyable {
+    let descriptor: Int32
+    /// The server's slot, and which of the addresses it had.
+    let server: Int32
+    let epoch: UInt32
+    /// The session that uses it, -1 when idle.
+    var session: Int32
+    var isConnected = false
+    var isReadable = false
+    var isWritable = false
+    var peerClosed = false
+    /// It carried a request before the current one.
+    var isReused = false
+    /// Neighbours in the pool, -1 at the ends; the head was used last.
+    var next: Int32 = -1
+    var previous: Int32 = -1
+    var idleSinceMs: UInt64 = 0
+
+    init(descriptor: Int32, server: Int32, epoch: UInt32, session: Int32) {
+        self.descriptor = descriptor
+        self.server = server
+        self.epoch = epoch
+        self.session = session
+    }
+}
+
+/// What a worker keeps for a server.
+struct ServerState: BitwiseCopyable {
+    var address = SocketAddress(high: 0, low: 0, port: 0, isIPv6: false)
+    /// Raised when the slot gets another address: connections to the old one aren't reused.
+    var epoch: UInt32 = 0
+    var backend: Int32 = -1
+    var isUsable = false
+    var inFlight: Int32 = 0
+    var firstIdle: Int32 = -1
+    var lastIdle: Int32 = -1
+    var idleCount: Int32 = 0
+    /// When a suspicion was last reported; not again for a while.
+    var suspectedMs: UInt64 = 0
+}

@@ -1,0 +1,262 @@
+// Worker+Clients: client connections: accepting them, reading request heads, answering by ourselves, closing.
+
+import Glibc
+
+extension Worker {
+    // MARK: accepting
+
+    mutating func acceptClients(_ listener: Int) {
+        guard !listenersPaused else { return }
+        var peer = SocketAddress(high: 0, low: 0, port: 0, isIPv6: false)
+        for _ in 0..<ProxyLimits.acceptsPerTurnMax {
+            if sessions.isFull { return pauseAccepting() }
+            let (accepted, code) = System.accept(listeners[listener], &peer)
+            if let descriptor = accepted {
+                openSession(descriptor, listener, peer)
+                continue
+            }
+            switch code {
+            // Clients that went away while they waited (accept(2) says to treat network errors alike).
+            case ECONNABORTED, EINTR, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH:
+                continue
+            case EAGAIN: return
+            // Out of descriptors or memory: listeners are level-triggered, so going on would spin.
+            default: return pauseAccepting()
+            }
+        }
+    }
+
+    private mutating func pauseAccepting() {
+        listenersPaused = true
+        resumeAcceptMs = nowMs + ProxyLimits.acceptPauseMs
+        for listener in listeners { reactor.unregister(listener) }
+    }
+
+    mutating func resumeAccepting() {
+        listenersPaused = false
+        for (index, listener) in listeners.enumerated() {
+            do {
+                try reactor.registerForReading(listener, Token(kind: TokenKind.listener, slot: index))
+            } catch {
+                return pauseAccepting()
+            }
+        }
+    }
+
+    private mutating func openSession(_ descriptor: Int32, _ listener: Int, _ peer: SocketAddress) {
+        let slot = sessions.insert(Session(descriptor: descriptor, backend: backendOfListener[listener], peer: peer))
+        counters.add(.accepted)
+        counters.add(.connections)
+        counters.add(.idle)
+        timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.requestMs))
+        // TCP_DEFER_ACCEPT: the request is most likely here already.
+        readRequest(slot)
+    }
+
+    /// Makes sure that the reactor tells when the client can be read or written again.
+    @inline(__always) mutating func awaitClient(_ slot: Int) {
+        if !sessions[slot].isRegistered { registerClient(slot) }
+    }
+
+    private mutating func registerClient(_ slot: Int) {
+        let token = Token(kind: TokenKind.client, slot: slot, generation: sessions.generation(slot))
+        do {
+            try reactor.register(sessions[slot].descriptor, token)
+            sessions[slot].isRegistered = true
+        } catch {
+            abortSession(slot)
+        }
+    }
+
+    // MARK: reading requests
+
+    /// Reads until a head is complete, and starts forwarding it. State idle or head.
+    mutating func readRequest(_ slot: Int) {
+        while true {
+            if !sessions[slot].input.isEmpty, scanRequest(slot) { return }
+            guard sessions[slot].isReadable else {
+                if sessions[slot].input.isEmpty { buffers.release(&sessions[slot].input) }
+                return awaitClient(slot)
+            }
+            if !sessions[slot].input.hasBuffer { sessions[slot].input.buffer = buffers.take() }
+            makeRoom(slot)
+            switch receive(slot) {
+            case .moved: break
+            case .wouldBlock: continue
+            case .ended, .failed: return closeSession(slot)
+            }
+            if sessions[slot].state == .idle {
+                sessions[slot].state = .head
+                counters.add(.idle, -1)
+                timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.requestMs))
+            }
+        }
+    }
+
+    /// Receives behind `input`, and keeps `isReadable` true to what is known.
+    @inline(__always) mutating func receive(_ slot: Int) -> Transfer {
+        let room = buffers.size(sessions[slot].input.buffer) - Int(sessions[slot].input.end)
+        let transfer = buffers.receive(sessions[slot].descriptor, sessions[slot].input)
+        switch transfer {
+        case .moved(let count):
+            sessions[slot].input.end += Int32(count)
+            counters.add(.bytesIn, count)
+            // Less than asked for: there was no more. A known end is still to be read.
+            if count < room && !sessions[slot].peerClosed { sessions[slot].isReadable = false }
+        case .wouldBlock: sessions[slot].isReadable = false
+        case .ended, .failed: break
+        }
+        return transfer
+    }
+
+    /// Moves what is in `input` to its buffer's start when it is in the way of reading on.
+    mutating func makeRoom(_ slot: Int) {
+        let input = sessions[slot].input
+        guard input.start > 0 else { return }
+        if !input.isEmpty {
+            guard Int(input.end) == buffers.size(input.buffer) else { return }
+            buffers.copy(input.buffer, Int(input.start), to: input.buffer, 0, count: input.count)
+        }
+        sessions[slot].input.start = 0
+        sessions[slot].input.end = Int32(input.count)
+    }
+
+    /// Looks for a complete head in `input`; true when the session has moved on.
+    private mutating func scanRequest(_ slot: Int) -> Bool {
+        while !sessions[slot].input.isEmpty {
+            let input = sessions[slot].input
+            switch sessions[slot].requestScan.advance(buffers, input) {
+            case .malformed:
+                refuse(slot, .badRequest)
+                return true
+            case .needMore:
+                return refuseEarly(slot)
+            case .complete(let count):
+                sessions[slot].requestScan = HeadScan()
+                if count > 2 {
+                    begin(slot, headBytes: count)
+                    return true
+                }
+                // An empty line before a request is ignored (RFC 9112, 2.2).
+                sessions[slot].input.start += 2
+            }
+        }
+        return false
+    }
+
+    /// Refuses an incomplete head that can't become a good one; false when it can.
+    private mutating func refuseEarly(_ slot: Int) -> Bool {
+        let input = sessions[slot].input
+        let first = buffers.byte(input.buffer, Int(input.start))
+        if !Bytes.isToken(first), first != Bytes.cr {
+            refuse(slot, .badRequest)
+            return true
+        }
+        guard input.count >= min(limits.headBytesMax, buffers.smallBytes) else { return false }
+        refuse(slot, sessions[slot].requestScan.hasLine ? .fieldsTooLarge : .targetTooLong)
+        return true
+    }
+
+    // MARK: answering by ourselves
+
+    /// Answers a request that can't be accepted; what follows on the connection can't be trusted.
+    mutating func refuse(_ slot: Int, _ refusal: Refusal) {
+        counters.add(.refused)
+        sessions[slot].isHeadMethod = false
+        answer(slot, LocalAnswer(refusal), keepingAlive: false)
+    }
+
+    /// Sends a response of our own in place of a server's. The session has no link.
+    /// - Parameter keepingAlive: when the client wants it and its request has been read.
+    mutating func answer(_ slot: Int, _ answer: LocalAnswer, keepingAlive: Bool) {
+        let keeps =
+            keepingAlive && sessions[slot].keepsAlive && !isDraining && sessions[slot].requestFramer.isDone
+            && sessions[slot].framed == 0
+        sessions[slot].keepsAlive = keeps
+        sessions[slot].state = .exchanging
+        buffers.release(&sessions[slot].request)
+        sessions[slot].requestSent = 0
+        if !sessions[slot].response.hasBuffer { sessions[slot].response.buffer = buffers.take() }
+        var writer = HeadWriter(buffers, sessions[slot].response.buffer)
+        let text = answers[answer.rawValue]
+        writer.append(buffers, text.head)
+        if !keeps {
+            writer.append(buffers, "Connection: close\r\n")
+        } else if sessions[slot].isVersion10 {
+            writer.append(buffers, "Connection: keep-alive\r\n")
+        }
+        writer.append(buffers, "\r\n")
+        if !sessions[slot].isHeadMethod { writer.append(buffers, text.body) }
+        sessions[slot].response.start = 0
+        sessions[slot].response.end = Int32(writer.at)
+        sessions[slot].ready = Int32(writer.at)
+        sessions[slot].hasResponseHead = true
+        sessions[slot].responseDone = true
+        counters.response(status: answer.status)
+        if answer.status >= 502 && answer.status <= 504 { counters.add(.errors) }
+        pumpResponse(slot)
+    }
+
+    // MARK: closing
+
+    /// Ends a session whose client must not be told that all is well.
+    mutating func abortSession(_ slot: Int) {
+        if sessions[slot].isBusy { counters.add(.aborted) }
+        closeSession(slot)
+    }
+
+    /// Cuts a response short so that its client notices: one that ends with the connection needs a reset.
+    mutating func cut(_ slot: Int) {
+        if sessions[slot].responseFramer.kind == .untilClose { System.resetOnClose(sessions[slot].descriptor) }
+        closeSession(slot)
+    }
+
+    /// Closes at once, whatever the state, and gives back everything the session has.
+    mutating func closeSession(_ slot: Int) {
+        dropLink(slot)
+        if sessions[slot].state == .idle { counters.add(.idle, -1) }
+        if sessions[slot].isBusy { counters.add(.inFlight, -1) }
+        counters.add(.connections, -1)
+        releaseBuffers(slot)
+        timers.clear(slot)
+        System.close(sessions[slot].descriptor)
+        sessions.remove(slot)
+    }
+
+    mutating func releaseBuffers(_ slot: Int) {
+        buffers.release(&sessions[slot].input)
+        buffers.release(&sessions[slot].request)
+        buffers.release(&sessions[slot].response)
+    }
+
+    /// Closes after a complete response. A client that may still be sending is read for a while: closing with unread
+    /// bytes would reset the connection, and the reset could overtake the response (RFC 9112, 9.6).
+    mutating func closeAfterResponse(_ slot: Int) {
+        guard sessions[slot].isReadable || !sessions[slot].input.isEmpty || !sessions[slot].requestFramer.isDone else {
+            return closeSession(slot)
+        }
+        System.shutdownWrite(sessions[slot].descriptor)
+        releaseBuffers(slot)
+        sessions[slot].state = .lingering
+        timers.set(slot, deadlineMs: nowMs + ProxyLimits.lingerMs)
+        linger(slot)
+    }
+
+    /// Reads and forgets until the client ends.
+    mutating func linger(_ slot: Int) {
+        sessions[slot].input.buffer = buffers.take()
+        // Not for ever in one turn.
+        for _ in 0..<64 where sessions[slot].isReadable {
+            sessions[slot].input.start = 0
+            sessions[slot].input.end = 0
+            switch receive(slot) {
+            case .moved, .wouldBlock: continue
+            case .ended, .failed: return closeSession(slot)
+            }
+        }
+        buffers.release(&sessions[slot].input)
+        // More than a megabyte at once isn't a client that just hadn't heard yet.
+        if sessions[slot].isReadable { return closeSession(slot) }
+        awaitClient(slot)
+    }
+}

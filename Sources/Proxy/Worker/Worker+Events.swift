@@ -1,0 +1,137 @@
+// Worker+Events: what a turn of the loop reacts to: readiness of descriptors, deadlines, mail.
+
+extension Worker {
+    mutating func dispatch(_ token: Token, _ readiness: Readiness) {
+        switch token.kind {
+        case TokenKind.client:
+            if sessions.isCurrent(token.slot, token.generation) { clientEvent(token.slot, readiness) }
+        case TokenKind.server:
+            if links.isCurrent(token.slot, token.generation) { serverEvent(token.slot, readiness) }
+        case TokenKind.listener:
+            acceptClients(token.slot)
+        default:
+            takeMail()
+        }
+    }
+
+    private mutating func clientEvent(_ slot: Int, _ readiness: Readiness) {
+        if readiness.contains(.failed) { return abortSession(slot) }
+        if readiness.contains(.peerClosed) || readiness.contains(.hungUp) { sessions[slot].peerClosed = true }
+        if readiness.contains(.readable) || sessions[slot].peerClosed { sessions[slot].isReadable = true }
+        if readiness.contains(.writable) { sessions[slot].isWritable = true }
+        switch sessions[slot].state {
+        case .idle, .head: readRequest(slot)
+        case .connecting: break
+        case .exchanging: pump(slot)
+        case .tunnel: pumpTunnel(slot)
+        case .lingering: linger(slot)
+        }
+    }
+
+    private mutating func serverEvent(_ link: Int, _ readiness: Readiness) {
+        let session = Int(links[link].session)
+        if session < 0 { return checkIdle(link, readiness) }
+        if !links[link].isConnected { return connectionEvent(link, readiness) }
+        if readiness.contains(.peerClosed) || readiness.contains(.hungUp) || readiness.contains(.failed) {
+            links[link].peerClosed = true
+        }
+        if readiness.contains(.readable) || links[link].peerClosed { links[link].isReadable = true }
+        if readiness.contains(.writable) { links[link].isWritable = true }
+        if sessions[session].state == .tunnel { pumpTunnel(session) } else { pump(session) }
+    }
+
+    /// Sessions whose next request is here already. In rounds, so that a client that pipelines without end neither
+    /// keeps others waiting nor deepens the stack.
+    mutating func servePending() {
+        let count = pending.count
+        for index in 0..<count {
+            let token = Token(raw: pending[index])
+            guard sessions.isCurrent(token.slot, token.generation) else { continue }
+            if sessions[token.slot].state == .head || sessions[token.slot].state == .idle { readRequest(token.slot) }
+        }
+        pending.removeFirst(count)
+    }
+
+    // MARK: deadlines
+
+    /// How long the reactor may wait.
+    func waitMs() -> Int32 {
+        if !pending.isEmpty { return 0 }
+        var wait = timers.waitMs(nowMs: nowMs) ?? 60_000
+        if listenersPaused { wait = min(wait, Int(ProxyLimits.acceptPauseMs)) }
+        if idleLinks > 0 { wait = min(wait, 1_000) }
+        return Int32(min(wait, 60_000))
+    }
+
+    mutating func expireTimers() {
+        while let slot = timers.next(nowMs: nowMs) { expired(slot) }
+        if listenersPaused, nowMs >= resumeAcceptMs, !sessions.isFull { resumeAccepting() }
+        if idleLinks > 0, nowMs >= purgeMs { purgeIdle() }
+    }
+
+    /// The session's state lasted too long: see the table in Session.swift.
+    private mutating func expired(_ slot: Int) {
+        switch sessions[slot].state {
+        case .idle, .lingering, .tunnel:
+            closeSession(slot)
+        case .head:
+            counters.add(.refused)
+            answer(slot, .requestTimeout, keepingAlive: false)
+        case .connecting:
+            sessions[slot].timedOut = true
+            connectFailed(Int(sessions[slot].link), isLocal: false)
+        case .exchanging:
+            if !sessions[slot].waitsForClient { return serverTimedOut(slot) }
+            let mayAnswer = !sessions[slot].responseStarted && sessions[slot].ready == 0 && sessions[slot].link >= 0
+            guard mayAnswer else { return abortSession(slot) }
+            dropLink(slot)
+            counters.add(.refused)
+            answer(slot, .requestTimeout, keepingAlive: false)
+        }
+    }
+
+    private mutating func serverTimedOut(_ slot: Int) {
+        let server = Int(links[Int(sessions[slot].link)].server)
+        counters.add(.errors, slot: server)
+        suspect(server)
+        guard !sessions[slot].responseStarted else {
+            counters.add(.errors)
+            return cut(slot)
+        }
+        dropLink(slot)
+        answer(slot, .gatewayTimeout, keepingAlive: true)
+    }
+
+    /// Starts the span for what the session waits for now.
+    @inline(__always) mutating func startSilence(_ slot: Int) {
+        let span = sessions[slot].waitsForClient ? timeouts.clientMs : timeouts.serverMs
+        timers.set(slot, deadlineMs: nowMs + UInt64(span))
+    }
+
+    // MARK: mail
+
+    private mutating func takeMail() {
+        let mail = mailbox.take()
+        if mail.stop { isStopping = true }
+        isDraining = mail.draining
+        if let routes = mail.routes { install(routes) }
+        if mail.closeIdle { closeIdleSessions() }
+    }
+
+    /// Closes clients that have no request. One that arrived unseen gets its answer first.
+    private mutating func closeIdleSessions() {
+        for slot in 0..<sessions.highWater where sessions.isTaken(slot) && sessions[slot].state == .idle {
+            let generation = sessions.generation(slot)
+            sessions[slot].isReadable = true
+            readRequest(slot)
+            if sessions.isCurrent(slot, generation), sessions[slot].state == .idle { closeSession(slot) }
+        }
+    }
+
+    mutating func closeEverything() {
+        for slot in 0..<sessions.highWater where sessions.isTaken(slot) { closeSession(slot) }
+        for link in 0..<links.highWater where links.isTaken(link) { closeLink(link) }
+        listeners.forEach(System.close)
+        listeners = []
+    }
+}

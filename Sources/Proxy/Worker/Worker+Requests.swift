@@ -1,0 +1,218 @@
+// Worker+Requests: takes a complete request head, and forwards the request upwards as far as readiness allows.
+//
+// Head and body gather in `request` while they fit, so that they leave in one send and can be sent again to another
+// server. A body that outgrows it is forwarded straight from `input`, and can't be repeated.
+
+extension Worker {
+    /// Parses the head at the start of `input`, writes the server's version of it, and sends it on its way.
+    mutating func begin(_ slot: Int, headBytes: Int) {
+        guard headBytes <= limits.headBytesMax else { return refuse(slot, .fieldsTooLarge) }
+        let input = sessions[slot].input
+        let from = Stretch(buffer: input.buffer, start: input.start, end: input.start + Int32(headBytes))
+        let outcome = buffers.bytes(from) { bytes -> Result<RequestHead, Refusal> in
+            do throws(Refusal) {
+                return .success(
+                    try RequestHead.parse(bytes, into: &fields, bodyMax: limits.requestBodyBytesMax))
+            } catch {
+                return .failure(error)
+            }
+        }
+        switch outcome {
+        case .failure(let refusal):
+            refuse(slot, refusal)
+        case .success(let head):
+            guard writeRequest(slot, head, from) else { return refuse(slot, .fieldsTooLarge) }
+            take(slot, head)
+            sessions[slot].input.start += Int32(headBytes)
+            guard takeBody(slot) else { return }
+            route(slot)
+        }
+    }
+
+    private mutating func writeRequest(_ slot: Int, _ head: RequestHead, _ from: Stretch) -> Bool {
+        let buffer = buffers.take()
+        var writer = HeadWriter(buffers, buffer)
+        Rewrite.request(
+            head, fields, buffers, from: from, peer: sessions[slot].peer, host: hosts[Int(sessions[slot].backend)],
+            into: &writer)
+        sessions[slot].request = Stretch(buffer: buffer, start: 0, end: Int32(writer.at))
+        if writer.overflowed { buffers.release(&sessions[slot].request) }
+        return !writer.overflowed
+    }
+
+    /// Notes what the head says, and that a request is being worked on.
+    private mutating func take(_ slot: Int, _ head: RequestHead) {
+        counters.add(.requests)
+        counters.add(.inFlight)
+        budget.request()
+        sessions[slot].isBusy = true
+        sessions[slot].isUsed = true
+        sessions[slot].keepsAlive = head.keepsAlive
+        sessions[slot].isVersion10 = head.minorVersion == 0
+        sessions[slot].isHeadMethod = head.method == .head
+        sessions[slot].isIdempotent = head.method.isIdempotent
+        sessions[slot].upgrades = head.upgrades
+        sessions[slot].requestFramer = head.framing
+        sessions[slot].requestSent = 0
+        sessions[slot].framed = 0
+        sessions[slot].bodyBytes = 0
+        sessions[slot].awaitsContinue = head.expectsContinue && !head.framing.isDone
+        sessions[slot].tried = TriedServers()
+        sessions[slot].retries = 0
+        sessions[slot].timedOut = false
+        sessions[slot].responseStarted = false
+    }
+
+    /// Moves body bytes that are here already behind the head, while they fit; false when the request was refused.
+    private mutating func takeBody(_ slot: Int) -> Bool {
+        if !sessions[slot].requestFramer.isDone, !sessions[slot].input.isEmpty {
+            guard frameBody(slot) else { return false }
+            _ = gather(slot)
+        }
+        if sessions[slot].input.isEmpty { buffers.release(&sessions[slot].input) }
+        return true
+    }
+
+    /// Finds which bytes of `input` belong to the body; false when it had to be refused: its framing is broken, so
+    /// nothing after it can be understood, or it is too large. The server must not see its end then.
+    private mutating func frameBody(_ slot: Int) -> Bool {
+        let end = buffers.bytes(sessions[slot].input) { sessions[slot].requestFramer.advance($0) }
+        sessions[slot].framed = Int32(end)
+        sessions[slot].awaitsContinue = false
+        sessions[slot].bodyBytes += UInt64(end)
+        let isTooLarge = sessions[slot].bodyBytes > limits.requestBodyBytesMax && sessions[slot].state != .tunnel
+        guard sessions[slot].requestFramer.isBroken || isTooLarge else { return true }
+        if sessions[slot].responseStarted || sessions[slot].ready > 0 {
+            abortSession(slot)
+        } else {
+            dropLink(slot)
+            refuse(slot, isTooLarge ? .contentTooLarge : .badRequest)
+        }
+        return false
+    }
+
+    /// Moves framed bytes into `request` if they fit there; false when they don't.
+    private mutating func gather(_ slot: Int) -> Bool {
+        let request = sessions[slot].request
+        let count = Int(sessions[slot].framed)
+        guard request.hasBuffer, Int(request.end) + count <= buffers.size(request.buffer) else { return false }
+        buffers.copy(
+            sessions[slot].input.buffer, Int(sessions[slot].input.start), to: request.buffer, Int(request.end),
+            count: count)
+        sessions[slot].request.end += Int32(count)
+        sessions[slot].input.start += Int32(count)
+        sessions[slot].framed = 0
+        return true
+    }
+
+    // MARK: forwarding
+
+    /// Moves both directions as far as they go now. State exchanging.
+    mutating func pump(_ slot: Int) {
+        let generation = sessions.generation(slot)
+        pumpRequest(slot)
+        guard sessions.isCurrent(slot, generation), sessions[slot].state == .exchanging else { return }
+        pumpResponse(slot)
+    }
+
+    /// Sends what there is of the request, reading more of its body while the server takes it.
+    mutating func pumpRequest(_ slot: Int) {
+        let link = Int(sessions[slot].link)
+        guard link >= 0, links[link].isConnected else { return }
+        while true {
+            if !sessions[slot].unsentRequest.isEmpty {
+                guard sendRequest(slot, link) else { return }
+            } else if sessions[slot].framed > 0 {
+                if gather(slot) { continue }
+                // From here on it can't be repeated.
+                buffers.release(&sessions[slot].request)
+                sessions[slot].requestSent = 0
+                guard sendBody(slot, link) else { return }
+            } else if sessions[slot].requestFramer.isDone {
+                if sessions[slot].input.isEmpty { buffers.release(&sessions[slot].input) }
+                return
+            } else {
+                guard readBody(slot) else { return }
+            }
+        }
+    }
+
+    /// Sends the rest of `request`; false to stop pumping.
+    private mutating func sendRequest(_ slot: Int, _ link: Int) -> Bool {
+        guard links[link].isWritable else { return false }
+        let unsent = sessions[slot].unsentRequest
+        switch buffers.send(links[link].descriptor, unsent, count: unsent.count) {
+        case .moved(let count):
+            sessions[slot].requestSent += Int32(count)
+            if count < unsent.count { links[link].isWritable = false }
+            return true
+        case .wouldBlock, .ended:
+            links[link].isWritable = false
+        case .failed:
+            requestFailed(slot, link)
+        }
+        return false
+    }
+
+    /// Sends body bytes straight from `input`; false to stop pumping.
+    private mutating func sendBody(_ slot: Int, _ link: Int) -> Bool {
+        guard links[link].isWritable else { return false }
+        let count = Int(sessions[slot].framed)
+        switch buffers.send(links[link].descriptor, sessions[slot].input, count: count) {
+        case .moved(let moved):
+            sessions[slot].input.start += Int32(moved)
+            sessions[slot].framed -= Int32(moved)
+            if moved < count { links[link].isWritable = false }
+            return true
+        case .wouldBlock, .ended:
+            links[link].isWritable = false
+        case .failed:
+            requestFailed(slot, link)
+        }
+        return false
+    }
+
+    /// The server doesn't take any more. What it said before is still worth reading: often a refusal of this very body.
+    private mutating func requestFailed(_ slot: Int, _ link: Int) {
+        links[link].isWritable = false
+        links[link].isReadable = true
+        links[link].peerClosed = true
+    }
+
+    /// Receives and frames more of the body; false to stop pumping.
+    private mutating func readBody(_ slot: Int) -> Bool {
+        if sessions[slot].input.isEmpty {
+            guard sessions[slot].isReadable else {
+                buffers.release(&sessions[slot].input)
+                awaitClient(slot)
+                return false
+            }
+            if !sessions[slot].input.hasBuffer { sessions[slot].input.buffer = buffers.take() }
+            makeRoom(slot)
+            switch receive(slot) {
+            case .moved: break
+            case .wouldBlock: return readBody(slot)
+            case .ended where sessions[slot].state == .tunnel:
+                System.shutdownWrite(links[Int(sessions[slot].link)].descriptor)
+                sessions[slot].requestFramer = .empty
+                return true
+            case .ended, .failed:
+                // The server must not take a part for the whole.
+                abortSession(slot)
+                return false
+            }
+        }
+        return frameBody(slot)
+    }
+
+    // MARK: tunnel
+
+    /// Moves bytes of an upgraded connection both ways.
+    mutating func pumpTunnel(_ slot: Int) {
+        let generation = sessions.generation(slot)
+        timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.tunnelMs))
+        pumpRequest(slot)
+        guard sessions.isCurrent(slot, generation) else { return }
+        pumpResponse(slot)
+    }
+}

@@ -1,0 +1,310 @@
+// Worker+Servers: chooses a server for a request, connects or takes a pooled connection, and tries again elsewhere.
+//
+// What may be tried again (RFC 9110, 9.2.2; RFC 9112, 9.3.1): a request of which the server got nothing, whatever its
+// method; otherwise an idempotent one that is still whole in `request` and whose response hasn't started. A pooled
+// connection that closed is no failure of its server, so the same server gets a fresh connection first.
+
+import CLinux
+import Glibc
+
+extension Worker {
+    // MARK: routing table
+
+    /// Takes over a snapshot. Runs between requests, so allocation is fine here.
+    mutating func install(_ routes: [[RouteEntry]]) {
+        for index in servers.indices { servers[index].isUsable = false }
+        for (backend, entries) in routes.enumerated() where backend < balancers.count {
+            for entry in entries {
+                while servers.count <= entry.slot { servers.append(ServerState()) }
+                if servers[entry.slot].address != entry.address {
+                    servers[entry.slot].address = entry.address
+                    servers[entry.slot].epoch &+= 1
+                    closeIdleLinks(entry.slot)
+                }
+                servers[entry.slot].backend = Int32(backend)
+                servers[entry.slot].isUsable = entry.usable
+            }
+        }
+        for index in servers.indices where !servers[index].isUsable { closeIdleLinks(index) }
+        for (backend, entries) in routes.enumerated() where backend < balancers.count {
+            balancers[backend].update(
+                entries.filter { $0.usable && $0.weight > 0 }
+                    .map { (slot: $0.slot, weight: $0.weight, inFlight: Int(servers[$0.slot].inFlight)) })
+        }
+    }
+
+    // MARK: choosing
+
+    /// Sends the session's request to a server of its backend, or answers it when there is none.
+    mutating func route(_ slot: Int) {
+        let backend = Int(sessions[slot].backend)
+        while true {
+            guard let server = balancers[backend].choose(nowMs: nowMs, tried: sessions[slot].tried) else {
+                return giveUp(slot)
+            }
+            // A request that can't be repeated gets a pooled connection only after another look at it.
+            if let link = takeIdle(server, looking: !sessions[slot].isIdempotent) {
+                attach(slot, link, server)
+                sessions[slot].state = .exchanging
+                return pump(slot)
+            }
+            if connect(slot, server) { return }
+            sessions[slot].tried.insert(Int32(server))
+            if !spendRetry(slot, server) { return giveUp(slot) }
+        }
+    }
+
+    private mutating func giveUp(_ slot: Int) {
+        let answer: LocalAnswer =
+            sessions[slot].timedOut ? .gatewayTimeout : sessions[slot].tried.isEmpty ? .noServer : .badGateway
+        self.answer(slot, answer, keepingAlive: true)
+    }
+
+    /// Whether another attempt is allowed after one on `server` failed; counts it.
+    private mutating func spendRetry(_ slot: Int, _ server: Int) -> Bool {
+        let made = Int(sessions[slot].retries)
+        guard made < min(limits.retriesMax, ProxyLimits.attemptsMax - 1) else { return false }
+        guard budget.take(nowMs: nowMs) else {
+            counters.add(.retriesDenied)
+            return false
+        }
+        sessions[slot].retries += 1
+        counters.add(.retries)
+        counters.add(.retries, slot: server)
+        return true
+    }
+
+    // MARK: connecting
+
+    /// Starts a connection for the session's request; false when that failed at once.
+    private mutating func connect(_ slot: Int, _ server: Int) -> Bool {
+        if links.isFull { evictIdle() }
+        do throws(SystemError) {
+            let descriptor = try Self.connecting(servers[server].address)
+            let link = links.insert(
+                ServerLink(
+                    descriptor: descriptor, server: Int32(server), epoch: servers[server].epoch, session: Int32(slot)))
+            counters.add(.connections, slot: server)
+            attach(slot, link, server)
+            sessions[slot].state = .connecting
+            timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.connectMs))
+            let token = Token(kind: TokenKind.server, slot: link, generation: links.generation(link))
+            try reactor.register(descriptor, token)
+            return true
+        } catch {
+            dropLink(slot)
+            noteFailure(server, isLocal: Self.isLocal(error.code))
+            return false
+        }
+    }
+
+    /// A socket that is being connected.
+    private static func connecting(_ address: SocketAddress) throws(SystemError) -> Int32 {
+        let descriptor = try System.socket(address.family, SOCK_STREAM.rawValue)
+        do throws(SystemError) {
+            try System.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            let code = System.connect(descriptor, address)
+            if code != 0 { throw SystemError(call: "connect", code: code) }
+            return descriptor
+        } catch {
+            System.close(descriptor)
+            throw error
+        }
+    }
+
+    /// Our own shortage, which says nothing about the server.
+    private static func isLocal(_ code: Int32) -> Bool {
+        [EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL, EAGAIN].contains(code)
+    }
+
+    /// A link under way became ready: connected or failed.
+    mutating func connectionEvent(_ link: Int, _ readiness: Readiness) {
+        let isOver = readiness.contains(.writable) || readiness.contains(.failed) || readiness.contains(.hungUp)
+        guard isOver else { return }
+        guard System.pendingError(links[link].descriptor) == 0 else { return connectFailed(link, isLocal: false) }
+        let slot = Int(links[link].session)
+        links[link].isConnected = true
+        links[link].isWritable = true
+        if readiness.contains(.peerClosed) || readiness.contains(.hungUp) { links[link].peerClosed = true }
+        links[link].isReadable = readiness.contains(.readable) || links[link].peerClosed
+        balancers[Int(servers[Int(links[link].server)].backend)].connected(Int(links[link].server))
+        sessions[slot].state = .exchanging
+        pump(slot)
+    }
+
+    /// A connection wasn't made (refused, unreachable, timed out): nothing was sent, so any request goes elsewhere.
+    mutating func connectFailed(_ link: Int, isLocal: Bool) {
+        let slot = Int(links[link].session)
+        let server = Int(links[link].server)
+        dropLink(slot)
+        noteFailure(server, isLocal: isLocal)
+        sessions[slot].tried.insert(Int32(server))
+        if spendRetry(slot, server) { route(slot) } else { giveUp(slot) }
+    }
+
+    private mutating func noteFailure(_ server: Int, isLocal: Bool) {
+        counters.add(.errors, slot: server)
+        guard !isLocal else { return }
+        let backend = Int(servers[server].backend)
+        if backend >= 0 { balancers[backend].failed(server, nowMs: nowMs) }
+        suspect(server)
+    }
+
+    /// Asks for a probe of this server, at most ten times a second.
+    mutating func suspect(_ server: Int) {
+        guard nowMs >= servers[server].suspectedMs + 100 else { return }
+        servers[server].suspectedMs = nowMs
+        suspicions.post(server)
+    }
+
+    /// The server closed or reset the connection before a byte of its response.
+    mutating func linkBroke(_ slot: Int) {
+        let link = Int(sessions[slot].link)
+        let server = Int(links[link].server)
+        let wasReused = links[link].isReused
+        dropLink(slot)
+        let mayRepeat =
+            sessions[slot].request.hasBuffer && (sessions[slot].requestSent == 0 || sessions[slot].isIdempotent)
+        if wasReused && mayRepeat {
+            // Nobody's failure: it was closed while idle. Outside the budget; a fresh connection can't be stale.
+            counters.add(.retries, slot: server)
+            sessions[slot].requestSent = 0
+            if servers[server].isUsable, connect(slot, server) { return }
+        } else {
+            noteFailure(server, isLocal: false)
+        }
+        sessions[slot].tried.insert(Int32(server))
+        sessions[slot].requestSent = 0
+        if mayRepeat, spendRetry(slot, server) { route(slot) } else { giveUp(slot) }
+    }
+
+    // MARK: links and pools
+
+    /// Makes a link the session's own for its request.
+    private mutating func attach(_ slot: Int, _ link: Int, _ server: Int) {
+        sessions[slot].link = Int32(link)
+        links[link].session = Int32(slot)
+        sessions[slot].hasResponseHead = false
+        sessions[slot].responseDone = false
+        sessions[slot].responseScan = HeadScan()
+        sessions[slot].responseFramer = .empty
+        sessions[slot].linkIsReusable = false
+        sessions[slot].decodes = false
+        servers[server].inFlight += 1
+        balancers[Int(servers[server].backend)].count(server, 1)
+        counters.add(.sessions, slot: server)
+        counters.add(.requests, slot: server)
+    }
+
+    /// Ends the session's use of its link.
+    private mutating func detach(_ slot: Int, _ link: Int) {
+        let server = Int(links[link].server)
+        sessions[slot].link = -1
+        links[link].session = -1
+        servers[server].inFlight -= 1
+        balancers[Int(servers[server].backend)].count(server, -1)
+        counters.add(.sessions, slot: server, -1)
+    }
+
+    /// Closes the session's link, if it has one.
+    mutating func dropLink(_ slot: Int) {
+        let link = Int(sessions[slot].link)
+        guard link >= 0 else { return }
+        detach(slot, link)
+        closeLink(link)
+    }
+
+    /// Puts the session's link into its server's pool, or closes it when it can't carry another request.
+    mutating func releaseLink(_ slot: Int) {
+        let link = Int(sessions[slot].link)
+        guard link >= 0 else { return }
+        detach(slot, link)
+        let server = Int(links[link].server)
+        let isGood =
+            sessions[slot].linkIsReusable && sessions[slot].requestDone && !links[link].peerClosed
+            && links[link].isWritable && !links[link].isReadable
+        guard isGood, servers[server].isUsable, servers[server].epoch == links[link].epoch,
+            Int(servers[server].idleCount) < limits.idlePerServerMax
+        else { return closeLink(link) }
+        let first = servers[server].firstIdle
+        links[link].isReused = true
+        links[link].idleSinceMs = nowMs
+        links[link].previous = -1
+        links[link].next = first
+        if first >= 0 { links[Int(first)].previous = Int32(link) } else { servers[server].lastIdle = Int32(link) }
+        servers[server].firstIdle = Int32(link)
+        servers[server].idleCount += 1
+        idleLinks += 1
+    }
+
+    /// The idle link of a server that was used last; nil when it has none.
+    /// - Parameter looking: asks the kernel whether it is still open.
+    private mutating func takeIdle(_ server: Int, looking: Bool) -> Int? {
+        while servers[server].firstIdle >= 0 {
+            let link = Int(servers[server].firstIdle)
+            unlinkIdle(link)
+            if looking, !System.isQuiet(links[link].descriptor) {
+                closeLink(link)
+                continue
+            }
+            return link
+        }
+        return nil
+    }
+
+    private mutating func unlinkIdle(_ link: Int) {
+        let server = Int(links[link].server)
+        let (previous, next) = (links[link].previous, links[link].next)
+        if previous >= 0 { links[Int(previous)].next = next } else { servers[server].firstIdle = next }
+        if next >= 0 { links[Int(next)].previous = previous } else { servers[server].lastIdle = previous }
+        links[link].next = -1
+        links[link].previous = -1
+        servers[server].idleCount -= 1
+        idleLinks -= 1
+    }
+
+    /// An idle link became ready: it was closed, or the server speaks out of turn. Either way it is of no use.
+    mutating func checkIdle(_ link: Int, _ readiness: Readiness) {
+        let isOver = readiness != .writable
+        guard isOver, !System.isQuiet(links[link].descriptor) else { return }
+        unlinkIdle(link)
+        closeLink(link)
+    }
+
+    /// - Precondition: not in a pool, not in use.
+    mutating func closeLink(_ link: Int) {
+        counters.add(.connections, slot: Int(links[link].server), -1)
+        System.close(links[link].descriptor)
+        links.remove(link)
+    }
+
+    private mutating func closeIdleLinks(_ server: Int) {
+        while servers[server].firstIdle >= 0 {
+            let link = Int(servers[server].firstIdle)
+            unlinkIdle(link)
+            closeLink(link)
+        }
+    }
+
+    /// Closes links that have been idle for too long, oldest first.
+    mutating func purgeIdle() {
+        purgeMs = nowMs + 1_000
+        for server in servers.indices {
+            while servers[server].lastIdle >= 0 {
+                let link = Int(servers[server].lastIdle)
+                guard links[link].idleSinceMs + UInt64(limits.idleServerMs) <= nowMs else { break }
+                unlinkIdle(link)
+                closeLink(link)
+            }
+        }
+    }
+
+    /// Makes room for a link. There are more places than sessions, so one is idle.
+    private mutating func evictIdle() {
+        guard let server = servers.indices.max(by: { servers[$0].idleCount < servers[$1].idleCount }) else { return }
+        let link = Int(servers[server].lastIdle)
+        guard link >= 0 else { return }
+        unlinkIdle(link)
+        closeLink(link)
+    }
+}
