@@ -47,6 +47,16 @@ struct Disk: Sendable {
         return File(descriptor: descriptor, path: path)
     }
 
+    /// Opens for reading and writing; nil when there is no such file.
+    func openIfPresent(_ path: String) throws(DiskError) -> File? {
+        do {
+            return try open(path, .readWrite)
+        } catch {
+            if error.code == ENOENT { return nil }
+            throw error
+        }
+    }
+
     func close(_ file: File) { _ = Glibc.close(file.descriptor) }
 
     /// The rest of the file from its current offset; fails with EFBIG when that is more than `limit` bytes.
