@@ -101,10 +101,19 @@ enum StatusMetrics {
         writer.sample(traffic.requests)
         writer.family("responses_total", .counter, "Responses to clients by class.")
         for (index, count) in traffic.responses.enumerated() { writer.sample(count, ["class": "\(index + 1)xx"]) }
-        writer.family("retries_total", .counter, "Requests sent to another server after one failed.")
-        writer.sample(traffic.retries)
-        writer.family("errors_total", .counter, "Requests that no server could answer.")
-        writer.sample(traffic.errors)
+        let counters: [(String, UInt64, String)] = [
+            ("retries_total", traffic.retries, "Requests sent to another server after one failed."),
+            ("retries_denied_total", traffic.retriesDenied, "Retries not made because the budget was used up."),
+            ("errors_total", traffic.errors, "Requests that no server could answer."),
+            ("refused_requests_total", traffic.refused, "Requests refused as malformed or beyond a limit."),
+            ("aborted_requests_total", traffic.aborted, "Requests whose client went away before the response."),
+            ("client_received_bytes_total", traffic.bytesReceived, "Bytes from clients."),
+            ("client_sent_bytes_total", traffic.bytesSent, "Bytes to clients."),
+        ]
+        for (name, value, help) in counters {
+            writer.family(name, .counter, help)
+            writer.sample(value)
+        }
         guard !traffic.frontends.isEmpty else { return }
         writer.family("frontend_connections", .gauge, "Open client connections of a frontend.")
         for frontend in traffic.frontends { writer.sample(frontend.connections, ["frontend": frontend.name]) }

@@ -140,7 +140,17 @@ struct StatusReport: Sendable, Equatable {
         /// By class: 1xx, 2xx, 3xx, 4xx, 5xx.
         var responses: [UInt64] = [0, 0, 0, 0, 0]
         var retries: UInt64 = 0
+        /// Retries not made because the budget was used up.
+        var retriesDenied: UInt64 = 0
+        /// Requests that no server could answer.
         var errors: UInt64 = 0
+        /// Requests refused as malformed or beyond a limit.
+        var refused: UInt64 = 0
+        /// Requests whose client went away before the response was complete.
+        var aborted: UInt64 = 0
+        /// From clients and to them.
+        var bytesReceived: UInt64 = 0
+        var bytesSent: UInt64 = 0
         var frontends: [Frontend] = []
     }
 
@@ -307,7 +317,12 @@ extension StatusReport.Traffic {
             for (index, count) in responses.enumerated() { writer.field("\(index + 1)xx", count) }
         }
         writer.field("retries", retries)
+        writer.field("retriesDenied", retriesDenied)
         writer.field("errors", errors)
+        writer.field("refused", refused)
+        writer.field("aborted", aborted)
+        writer.field("bytesReceived", bytesReceived)
+        writer.field("bytesSent", bytesSent)
         writer.array("frontends") { writer in
             for frontend in frontends {
                 writer.object { writer in
