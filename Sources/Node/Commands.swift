@@ -3,6 +3,7 @@
 enum Commands {
     /// In the order in which help lists them.
     static let all: [Subcommand] = [
+        RunCommand.command,
         CheckCommand.command,
         StatusCommand.command,
         WatchCommand.command,

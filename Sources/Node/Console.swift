@@ -19,6 +19,16 @@ enum Console {
     /// Writes a line to stderr.
     static func error(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
 
+    /// Writes to stderr if it takes the text at once; false when it was dropped. For threads that may not wait.
+    static func errorIfReady(_ text: String) -> Bool {
+        // A pipe that polls writable takes PIPE_BUF bytes without blocking (POSIX); files always do.
+        var poll = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
+        guard text.utf8.count <= Int(PIPE_BUF), Glibc.poll(&poll, 1, 0) == 1, Int32(poll.revents) & POLLOUT != 0 else {
+            return false
+        }
+        return write(text, to: STDERR_FILENO)
+    }
+
     /// Makes writing to a closed pipe an error instead of a signal. At start; children inherit it.
     static func ignoreBrokenPipes() { _ = signal(SIGPIPE, SIG_IGN) }
 

@@ -25,6 +25,9 @@ struct FenceLink: ~Copyable {
     /// The term of a hold that the present or the last fence may act on.
     private var heldTerm: UInt64?
     private var finishing = false
+    /// The last order given, and the last one that the fence gets: a hold it had no room for never reaches it.
+    private var lastOrder: UInt64 = 0
+    private var lastSentOrder: UInt64 = 0
 
     /// - Parameters:
     ///   - token: what the reactor reports the fence's descriptor with.
@@ -57,17 +60,24 @@ struct FenceLink: ~Copyable {
     var process: Int32? { child?.process }
 
     /// Own the VIPs until `until`. Call it with every renewed lease.
-    /// - Parameter release: the payload by which the fence tells the peers that `term`'s lease is released, if this
-    ///   process is killed.
-    mutating func hold(until: Instant, term: UInt64, release: [UInt8]) {
+    /// - Parameters:
+    ///   - order: numbers the orders to hold or drop; grows by one.
+    ///   - release: the payload by which the fence tells the peers that `term`'s lease is released, if this
+    ///     process is killed.
+    mutating func hold(until: Instant, term: UInt64, order: UInt64, release: [UInt8]) {
         heldTerm = term
+        lastOrder = order
         guard waiting.isEmpty else { return flush() }
         // Not queued: what can't be said now is out of date when it can.
-        send(.hold(until: until, term: term, release: release))
+        if send(.hold(until: until, term: term, order: order, release: release)) { lastSentOrder = order }
     }
 
     /// Let go; answered with `dropped`.
-    mutating func drop() { put(.drop) }
+    mutating func drop(order: UInt64) {
+        lastOrder = order
+        lastSentOrder = order
+        put(.drop(order: order))
+    }
 
     /// The members' boots by index, as `Envelope.knownBoots` gives them; only changes are passed on.
     mutating func peers(boots: [UInt64]) {
@@ -120,9 +130,11 @@ struct FenceLink: ~Copyable {
     private mutating func note(_ answer: FenceAnswer) {
         switch answer {
         case .ready:
-            if let term = lostTerm { answers.append(.dropped(term: term, cause: .expired)) }
+            if let term = lostTerm { answers.append(.dropped(order: lastOrder, term: term, cause: .expired)) }
             lostTerm = nil
-        case .dropped: heldTerm = nil
+        case .dropped(lastSentOrder, let term, let cause):
+            heldTerm = nil
+            return answers.append(.dropped(order: lastOrder, term: term, cause: cause))
         default: break
         }
         answers.append(answer)

@@ -57,9 +57,10 @@ enum FenceCommand: Sendable, Equatable {
     /// Own the VIPs until this instant. A later one extends, an earlier one shortens; one in the past does nothing.
     /// - Parameter release: the payload that tells the peers, in a signed datagram, that `term`'s lease is released;
     ///   sent by the fence when the main process is gone. Empty: nothing is sent.
-    case hold(until: Instant, term: UInt64, release: [UInt8])
+    ///   - order: numbers the orders to hold or drop, so that a report tells which it knew of.
+    case hold(until: Instant, term: UInt64, order: UInt64, release: [UInt8])
     /// Let go now.
-    case drop
+    case drop(order: UInt64)
     /// Let go and end, without telling the peers (the main process does).
     case bye
 }
@@ -78,8 +79,9 @@ enum FenceAnswer: Sendable, Equatable {
     case ready
     /// The kernel has confirmed every VIP.
     case held(term: UInt64)
-    /// The kernel has confirmed that no VIP is here any more; `term` is the one that held.
-    case dropped(term: UInt64, cause: FenceDropCause)
+    /// The kernel has confirmed that no VIP is here any more; `term` is the one that held. Every order up to `order` is
+    /// done with: no hold among them has an effect any more.
+    case dropped(order: UInt64, term: UInt64, cause: FenceDropCause)
     /// A VIP that nobody here should have was found and removed: left by an earlier life, or put there by hand.
     case swept(String)
     /// A VIP that somebody else removed is back.
@@ -119,12 +121,15 @@ extension FenceCommand {
             writer.byte(2)
             writer.varint(boots.count)
             for boot in boots { writer.fixed64(boot) }
-        case .hold(let until, let term, let release):
+        case .hold(let until, let term, let order, let release):
             writer.byte(3)
             writer.fixed64(until.nanoseconds)
             writer.varint(term)
+            writer.varint(order)
             writer.block(release)
-        case .drop: writer.byte(4)
+        case .drop(let order):
+            writer.byte(4)
+            writer.varint(order)
         case .bye: writer.byte(5)
         }
         return writer.bytes
@@ -142,9 +147,9 @@ extension FenceCommand {
             command = .peers(boots: (0..<reader.count(limit: Limits.membersMax)).map { _ in reader.fixed64() })
         case 3:
             command = .hold(
-                until: Instant(nanoseconds: reader.fixed64()), term: reader.varint(),
+                until: Instant(nanoseconds: reader.fixed64()), term: reader.varint(), order: reader.varint(),
                 release: reader.block(limit: Limits.datagramBytesMax))
-        case 4: command = .drop
+        case 4: command = .drop(order: reader.varint())
         case 5: command = .bye
         default: return nil
         }
@@ -190,8 +195,9 @@ extension FenceAnswer {
         case .held(let term):
             writer.byte(2)
             writer.varint(term)
-        case .dropped(let term, let cause):
+        case .dropped(let order, let term, let cause):
             writer.byte(3)
+            writer.varint(order)
             writer.varint(term)
             writer.byte(cause.rawValue)
         case .swept(let text): Self.write(4, text, &writer)
@@ -220,9 +226,10 @@ extension FenceAnswer {
         case 1: answer = .ready
         case 2: answer = .held(term: reader.varint())
         case 3:
+            let order = reader.varint()
             let term = reader.varint()
             guard let cause = FenceDropCause(rawValue: reader.byte()) else { return nil }
-            answer = .dropped(term: term, cause: cause)
+            answer = .dropped(order: order, term: term, cause: cause)
         case 7: answer = .recovered
         case 4...9:
             let text = reader.string(limit: FenceLimits.textBytesMax)

@@ -149,10 +149,10 @@ struct FenceProcess: ~Copyable {
         switch command {
         case .hello: break
         case .peers(let boots): envelope.learn(boots: boots)
-        case .hold(let until, let term, let release):
+        case .hold(let until, let term, let order, let release):
             self.release = release
-            step(.hold(until: until, term: term))
-        case .drop: step(.drop)
+            step(.hold(until: until, term: term, order: order))
+        case .drop(let order): step(.drop(order: order))
         case .bye: step(.bye)
         }
     }

@@ -41,8 +41,9 @@ struct FenceStray: Equatable, Sendable {
 struct FenceState: Sendable {
     enum Event: Equatable, Sendable {
         case tick
-        case hold(until: Instant, term: UInt64)
-        case drop
+        /// - Parameter order: numbers the orders to hold or drop; grows.
+        case hold(until: Instant, term: UInt64, order: UInt64)
+        case drop(order: UInt64)
         /// The main process is gone.
         case closed
         case bye
@@ -135,6 +136,9 @@ struct FenceState: Sendable {
     private var clearAt = Instant(nanoseconds: 0)
     private var until: Instant?
     private var term: UInt64 = 0
+    /// The last order taken in, and the one that the present holding began with.
+    private var lastOrder: UInt64 = 0
+    private var beganWith: UInt64 = 0
     private var everHeld = false
     private var toldHeld: UInt64?
     /// A drop to be reported when it is done. No VIP is added meanwhile.
@@ -176,8 +180,12 @@ struct FenceState: Sendable {
         if case .hold = event {} else { expire(now) }
         switch event {
         case .tick: break
-        case .hold(let until, let term): hold(until, term, now)
-        case .drop: letGo(.commanded, now)
+        case .hold(let until, let term, let order):
+            lastOrder = order
+            hold(until, term, now)
+        case .drop(let order):
+            lastOrder = order
+            letGo(.commanded, now)
         case .closed: leave(.closed, now)
         case .bye: leave(.bye, now)
         case .appeared(let vip): appeared(vip, now)
@@ -228,8 +236,11 @@ struct FenceState: Sendable {
     private var holding: Bool { until != nil && owed == nil && leaving == nil }
 
     private mutating func hold(_ newUntil: Instant, _ newTerm: UInt64, _ now: Instant) {
-        guard leaving == nil, now < newUntil.advanced(by: .zero - Timing.lead) else { return }
+        guard leaving == nil else { return }
+        // Too late to begin: taken in all the same, and answered, so that nobody waits for the end of it.
+        guard now < newUntil.advanced(by: .zero - Timing.lead) else { return letGo(.expired, now) }
         if until == nil {
+            beganWith = lastOrder
             for index in slots.indices {
                 slots[index].confirmed = false
                 slots[index].dueAt = now
@@ -489,7 +500,9 @@ struct FenceState: Sendable {
         recovered(now)
         if let cause = owed {
             owed = nil
-            if leaving == nil { effects.append(.report(.dropped(term: term, cause: cause))) }
+            // A hold that waits for this drop is not over.
+            let order = until == nil ? lastOrder : beganWith - 1
+            if leaving == nil { effects.append(.report(.dropped(order: order, term: term, cause: cause))) }
         }
         switch leaving {
         case nil: break

@@ -38,6 +38,7 @@ final class FenceBench {
     /// While true the stand-in renews its lease every 30 ms.
     var leads = false
     var term: UInt64 = 7
+    private(set) var order: UInt64 = 0
     /// Where the last hold ends.
     private(set) var until = Instant(nanoseconds: 0)
 
@@ -166,7 +167,15 @@ final class FenceBench {
         hold(until: until)
     }
 
-    func hold(until: Instant) { link?.hold(until: until, term: term, release: Array("released".utf8)) }
+    func hold(until: Instant) {
+        order += 1
+        link?.hold(until: until, term: term, order: order, release: Array("released".utf8))
+    }
+
+    func drop() {
+        order += 1
+        link?.drop(order: order)
+    }
 
     /// What a kill -9 of the main process does to the fence: its end of the pair closes.
     func dieAsMain() { link = nil }

@@ -39,8 +39,8 @@ struct FenceProcessTests {
             adds.append((bench.times(of: .appeared(FenceBench.vip)).first ?? .infinity) - told)
             bench.leads = false
             let ended = bench.nowMs
-            bench.link?.drop()
-            #expect(bench.live(1000) { $0.has(.answer(.dropped(term: 7, cause: .commanded))) }, "\(bench.record)")
+            bench.drop()
+            #expect(bench.live(1000) { $0.has(.answer(.dropped(order: $0.order, term: 7, cause: .commanded))) }, "\(bench.record)")
             drops.append((bench.times(of: .vanished(FenceBench.vip)).first ?? .infinity) - ended)
             #expect(!bench.isUp())
         }

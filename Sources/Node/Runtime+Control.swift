@@ -1,0 +1,260 @@
+// Runtime+Control: operators' requests, signals, planned moves, stop, reload.
+//
+// A planned move (a hand-over, or a stop of the leader):
+//
+//   draining ─────────────▶ moving ──────────────▶ done: take requests again, or exit
+//     every response says     the successor is        │
+//     `Connection: close`,    elected and this node   └ nobody took over: go on as before,
+//     idle clients are shed   lets go (core)            or, when stopping, resign and exit
+//
+// A stop of a follower goes the same way, with nothing to move.
+
+import Glibc
+import Gossip
+import Proxy
+
+/// A planned move under way.
+struct Move {
+    enum Phase {
+        case draining, moving, resigning
+    }
+
+    let target: MemberID?
+    var thenExit: Bool
+    let startedAt: Instant
+    var phase = Phase.draining
+    /// The end of the present phase at the latest.
+    var deadline: Instant
+}
+
+/// An operator who waits for a move.
+struct MoveRequest {
+    let ticket: AdminTicket
+    let target: MemberID?
+    let from: MemberID
+    let deadline: Instant
+    var askAgainAt: Instant
+}
+
+extension Runtime {
+    /// Between two looks at how far a drain has come.
+    private static var drainLook: Duration { .milliseconds(2) }
+    /// Idle clients are shed after this much of a drain: those that are busy have closed by then.
+    private static var idleGrace: Duration { .milliseconds(500) }
+
+    // MARK: Operators
+
+    func takeAdminRequests(now: Instant) {
+        for (ticket, request) in status.takeAdminRequests() {
+            switch request {
+            case .setAdmin(let id, let state): propose(.setAdmin(id, state), ticket, now: now)
+            case .setWeight(let id, let weight): propose(.setWeight(id, weight: weight), ticket, now: now)
+            case .remove(let id): propose(.remove(id), ticket, now: now)
+            case .add(let id, let address):
+                guard configuration.backends.contains(where: { $0.name == id.backend }) else {
+                    let known = configuration.backends.map(\.name).joined(separator: ", ")
+                    status.answer(
+                        ticket, status: 404, text: "there is no backend \(id.backend); there are \(known)",
+                        now: now.nanoseconds)
+                    continue
+                }
+                propose(.add(id, address: address.description), ticket, now: now)
+            case .handover(let node): requestMove(to: node, ticket, now: now)
+            }
+        }
+    }
+
+    private func propose(_ command: Command, _ ticket: AdminTicket, now: Instant) {
+        nextRequestNumber += 1
+        let request = RequestID(origin: me, boot: boot, number: nextRequestNumber)
+        waiting[request] = ticket
+        feed(.propose(command, request), now: now)
+    }
+
+    func answer(_ request: RequestID, _ outcome: Outcome, now: Instant) {
+        guard let ticket = waiting.removeValue(forKey: request) else { return }
+        let (code, text) =
+            switch outcome {
+            case .done: (200, "done, on all nodes that are there")
+            case .refused(let reason): (409, reason)
+            case .unacknowledged(let reason): (503, reason)
+            }
+        status.answer(ticket, status: code, text: text, now: now.nanoseconds)
+    }
+
+    private func requestMove(to node: String?, _ ticket: AdminTicket, now: Instant) {
+        func refuse(_ code: Int, _ text: String) {
+            status.answer(ticket, status: code, text: text, now: now.nanoseconds)
+        }
+        var target: MemberID?
+        if let node {
+            guard let place = configuration.place(of: node) else {
+                return refuse(
+                    404, "there is no node \(node); there are \(configuration.nodes.map(\.id).joined(separator: ", "))")
+            }
+            target = MemberID(place)
+        }
+        guard let leader = core.knownLeader(now: now) else { return refuse(503, "there is no leader to hand over now") }
+        if target == leader { return refuse(409, "\(configuration.nodes[leader.index].id) leads already") }
+        if core.role == .leader, let problem = core.handoverProblem(to: target, now: now) {
+            return refuse(409, problem)
+        }
+        let patience = configuration.timeouts.drain + .seconds(3)
+        moveRequests.append(
+            MoveRequest(
+                ticket: ticket, target: target, from: leader, deadline: now.advanced(by: patience),
+                askAgainAt: now.advanced(by: .milliseconds(250))))
+        feed(.requestHandover(to: target), now: now)
+    }
+
+    // MARK: Moves
+
+    /// - Parameter thenExit: the process ends afterwards.
+    func beginMove(to target: MemberID?, thenExit: Bool, now: Instant) {
+        guard move == nil else {
+            if thenExit { move?.thenExit = true }
+            return
+        }
+        move = Move(
+            target: target, thenExit: thenExit, startedAt: now, deadline: now.advanced(by: configuration.timeouts.drain)
+        )
+        log.add(
+            kind: "drain",
+            text: thenExit ? "stopping: finishing what is in flight" : "handing over: finishing what is in flight")
+        dataPlane.setDraining(true)
+    }
+
+    func moveDeadline(now: Instant) -> Instant? {
+        if move != nil { return now.advanced(by: Self.drainLook) }
+        return moveRequests.map { min($0.askAgainAt, $0.deadline) }.min()
+    }
+
+    func elapseMove(now: Instant) {
+        answerMoveRequests(now: now)
+        guard let current = move else { return }
+        switch current.phase {
+        case .draining:
+            let figures = dataPlane.figures
+            // Clients that ask meanwhile are told to close; the silent ones are shed.
+            if now >= current.startedAt.advanced(by: Self.idleGrace) { dataPlane.closeIdle() }
+            guard figures.connections == 0 || now >= current.deadline else { return }
+            move?.phase = .moving
+            move?.deadline = now.advanced(by: configuration.gossip.electionTimeoutMax * 2)
+            feed(.handover(to: current.target), now: now)
+        case .moving:
+            if core.isIdle { return endMove(now: now) }
+            guard now >= current.deadline else { return }
+            guard current.thenExit else { return endMove(now: now) }
+            move?.phase = .resigning
+            move?.deadline = now.advanced(by: .seconds(1))
+            feed(.resign, now: now)
+        case .resigning:
+            if core.isIdle || now >= current.deadline { endMove(now: now) }
+        }
+    }
+
+    private func endMove(now: Instant) {
+        guard let ended = move else { return }
+        move = nil
+        if ended.thenExit {
+            fence?.finish()
+            log.add(kind: "stopped", text: "stopped")
+            exitCode = 0
+        } else {
+            dataPlane.setDraining(false)
+        }
+    }
+
+    private func answerMoveRequests(now: Instant) {
+        var open: [MoveRequest] = []
+        for var request in moveRequests {
+            let leader = core.knownLeader(now: now)
+            let owner = core.owner(now: now)
+            if let leader, leader != request.from, configuration.vips.isEmpty || owner == leader {
+                status.answer(
+                    request.ticket, status: 200, text: "\(configuration.nodes[leader.index].id) leads now",
+                    now: now.nanoseconds)
+            } else if now >= request.deadline {
+                let name = configuration.nodes[request.from.index].id
+                status.answer(
+                    request.ticket, status: 503, text: "\(name) still leads: nobody took over in time; see its events",
+                    now: now.nanoseconds)
+            } else {
+                if now >= request.askAgainAt, leader == request.from {
+                    request.askAgainAt = now.advanced(by: .milliseconds(250))
+                    feed(.requestHandover(to: request.target), now: now)
+                }
+                open.append(request)
+            }
+        }
+        moveRequests = open
+    }
+
+    // MARK: Signals
+
+    func takeSignals(now: Instant) {
+        for signal in SignalDescriptor.take(signals) {
+            switch signal {
+            case SIGHUP: reload(now: now)
+            default:
+                // A second one: whoever sends it doesn't want to wait.
+                if move?.thenExit ?? false {
+                    feed(.resign, now: now)
+                    move?.phase = .resigning
+                    move?.deadline = now.advanced(by: .seconds(1))
+                } else {
+                    beginMove(to: nil, thenExit: true, now: now)
+                }
+            }
+        }
+    }
+
+    // MARK: Reload
+
+    /// Reads the file again. What can change in a running process changes; for the rest it says what needs a restart.
+    private func reload(now: Instant) {
+        switch Configuration.load(configuration.file) {
+        case .failure(let problems):
+            log.add(kind: "reload", text: "nothing changed, the file is not valid: \(problems)", level: .error)
+        case .success(let fresh):
+            guard fresh.backends.map(\.name) == configuration.backends.map(\.name) else {
+                return log.add(
+                    kind: "reload", text: "nothing changed: adding or removing backends needs a restart", level: .error)
+            }
+            let fixed = configuration.sectionsThatNeedRestart(comparedTo: fresh)
+            configuration.backends = zip(configuration.backends, fresh.backends).map { old, new in
+                var backend = new
+                backend.balance = old.balance
+                return backend
+            }
+            configuration.digest = fresh.digest
+            configuration.log = fresh.log
+            status.access = StatusAccess(
+                token: fresh.status.token, user: fresh.status.user, password: fresh.status.password)
+            feed(
+                .reconfigured(servers: configuration.serverIDs, digest: UInt64(fresh.digest, radix: 16) ?? 0), now: now)
+            let rest = fixed.isEmpty ? "" : "; changed too, but only after a restart: \(fixed.joined(separator: ", "))"
+            log.add(kind: "reload", text: "servers and checks are as in the file\(rest)")
+        }
+    }
+}
+
+extension Configuration {
+    fileprivate func sectionsThatNeedRestart(comparedTo fresh: Configuration) -> [String] {
+        var changed: [String] = []
+        if cluster != fresh.cluster { changed.append("cluster") }
+        if nodes != fresh.nodes { changed.append("nodes") }
+        if vips != fresh.vips || fencing != fresh.fencing { changed.append("vip") }
+        if gossip != fresh.gossip { changed.append("gossip") }
+        if (status.port, status.address ?? "") != (fresh.status.port, fresh.status.address ?? "") {
+            changed.append("status")
+        }
+        if data != fresh.data { changed.append("data") }
+        if frontends != fresh.frontends { changed.append("frontends") }
+        if backends.map(\.balance) != fresh.backends.map(\.balance) { changed.append("backends[].balance") }
+        if workers != fresh.workers { changed.append("workers") }
+        if timeouts != fresh.timeouts { changed.append("timeouts") }
+        if limits != fresh.limits { changed.append("limits") }
+        return changed
+    }
+}

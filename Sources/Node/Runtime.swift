@@ -1,0 +1,281 @@
+// Runtime: one running node. The control thread's loop, and the shell around the cluster core.
+//
+// It owns everything the control thread touches: the core, the gossip socket, the fence's link, storage's results,
+// checks, the status port, and the data plane's front door. Nothing here waits: disk is the storage thread's,
+// requests are the workers', the address is the fence's. Each turn of the loop reads the clock once, takes in what
+// happened, carries out the core's effects in order, and sleeps until the next deadline.
+//
+//   Runtime+Start.swift    from a configuration to a running node, or the reason why not
+//   Runtime+Gossip.swift   datagrams
+//   Runtime+Control.swift  operators' requests, signals, hand-over, stop, reload
+//   Runtime+Status.swift   what the status port shows
+
+import CLinux
+import Glibc
+import Gossip
+import Proxy
+
+/// Token kinds of the control thread's reactor.
+enum ControlToken {
+    static let signals: UInt8 = 1
+    static let gossip: UInt8 = 2
+    static let storage: UInt8 = 3
+    static let fence: UInt8 = 4
+    static let suspicions: UInt8 = 5
+    static let statusListener: UInt8 = 6
+    static let statusConnection: UInt8 = 7
+    static let probe: UInt8 = 8
+}
+
+/// A node that can't start or go on, in words with the remedy.
+struct RuntimeProblem: Error, CustomStringConvertible {
+    var description: String
+}
+
+final class Runtime {
+    let version = Version.text
+    var configuration: Configuration
+    /// Of this process; changes that need another one are refused on reload.
+    let me: MemberID
+    let boot: UInt64
+    let reactor: Reactor
+    let startedAt: Instant
+
+    var core: Member
+    var gossip: GossipSocket
+    let storage: Storage
+    var fence: FenceLink?
+    var prober: Prober
+    var status: StatusServer
+    let dataPlane: DataPlane
+    var signals: Int32
+    var log: EventLog
+
+    /// Servers in use, as of the core's table.
+    var servers: ServerList
+    var routesVersion: UInt64 = 0
+    /// Servers, or this node's view of one, changed: workers and checks are told at the end of the turn.
+    var areServersStale = true
+    var counters = StatusReport.Elections()
+    var lastRole = Role.follower
+    /// When the core is next told the time of day.
+    var nextWallClock: Instant
+
+    var nextRequestNumber: UInt64 = 0
+    var waiting: [RequestID: AdminTicket] = [:]
+    var move: Move?
+    var moveRequests: [MoveRequest] = []
+    var exitCode: Int32?
+    var stopDeadline: Instant?
+
+    init(parts: consuming RuntimeParts) {
+        configuration = parts.configuration
+        me = parts.me
+        boot = parts.boot
+        startedAt = parts.now
+        core = parts.core
+        gossip = parts.gossip
+        storage = parts.storage
+        fence = parts.fence
+        dataPlane = parts.dataPlane
+        signals = parts.signals
+        log = parts.log
+        servers = ServerList(configuration: parts.configuration, table: parts.core.table)
+        nextWallClock = parts.now
+        prober = Prober(kind: ControlToken.probe, node: parts.me.index, of: parts.configuration.nodes.count)
+        reactor = parts.reactor
+        status = parts.status
+    }
+
+    static func now() -> Instant { Instant(nanoseconds: System.bootNanoseconds()) }
+
+    /// Runs until the node is told to stop.
+    /// - Returns: the process's exit code.
+    func run() -> Int32 {
+        while true {
+            let now = Self.now()
+            elapse(now: now)
+            settle(now: now)
+            if let exitCode { return exitCode }
+            let count = reactor.wait(timeoutMs: timeoutMs(from: Self.now()))
+            let woken = Self.now()
+            for index in 0..<count {
+                let (token, readiness) = reactor.event(at: index)
+                dispatch(token, readiness, now: woken)
+            }
+        }
+    }
+
+    private func dispatch(_ token: Token, _ readiness: Readiness, now: Instant) {
+        switch token.kind {
+        case ControlToken.signals: takeSignals(now: now)
+        case ControlToken.gossip: receiveDatagrams(now: now)
+        case ControlToken.storage: takeCompletions(now: now)
+        case ControlToken.fence: takeFenceAnswers(now: now)
+        case ControlToken.suspicions:
+            for name in dataPlane.takeSuspicions() {
+                if let id = ServerID(name) { feed(.suspect(id), now: now) }
+            }
+        case ControlToken.statusListener, ControlToken.statusConnection:
+            status.handle(token, readiness, now: now.nanoseconds, reactor: reactor)
+        case ControlToken.probe:
+            prober.handle(token, readiness, now: now.nanoseconds, reactor: reactor)
+        default: preconditionFailure("a token of unknown kind \(token.kind)")
+        }
+    }
+
+    /// Whatever time alone brings.
+    private func elapse(now: Instant) {
+        if now >= nextWallClock {
+            nextWallClock = now.advanced(by: .seconds(1))
+            feed(.wallClock(System.wallMilliseconds()), now: now)
+        }
+        if let deadline = core.deadline, now >= deadline { feed(.tick, now: now) }
+        if let deadline = prober.deadline, now.nanoseconds >= deadline {
+            prober.tick(now: now.nanoseconds, reactor: reactor)
+        }
+        if let deadline = status.deadline, now.nanoseconds >= deadline {
+            status.tick(now: now.nanoseconds, reactor: reactor)
+        }
+        elapseFence(now: now)
+        elapseMove(now: now)
+    }
+
+    /// What the turn's events led to, done once for all of them.
+    private func settle(now: Instant) {
+        takeProbeChanges(now: now)
+        takeAdminRequests(now: now)
+        if areServersStale { tellServers(now: now) }
+        if status.needsReport { status.respond(report(now: now), now: now.nanoseconds) }
+        publishEvents(now: now)
+    }
+
+    /// Rounded up, so that the loop doesn't wake just before a deadline and spin.
+    private func timeoutMs(from now: Instant) -> Int32 {
+        var deadline = nextWallClock.nanoseconds
+        if let next = core.deadline { deadline = min(deadline, next.nanoseconds) }
+        if let next = prober.deadline { deadline = min(deadline, next) }
+        if let next = status.deadline { deadline = min(deadline, next) }
+        if let next = fence?.deadline { deadline = min(deadline, next.nanoseconds) }
+        if let next = moveDeadline(now: now) { deadline = min(deadline, next.nanoseconds) }
+        let left = deadline > now.nanoseconds ? deadline - now.nanoseconds : 0
+        return Int32((left + 999_999) / 1_000_000)
+    }
+
+    // MARK: - The core and its effects
+
+    func feed(_ event: Event, now: Instant) {
+        core.step(event, now: now)
+        while let effect = core.nextEffect() { carryOut(effect, now: now) }
+        noteRole()
+    }
+
+    private func carryOut(_ effect: Effect, now: Instant) {
+        switch effect {
+        case .send(let message, let member): gossip.send(message.encode(), to: member)
+        case .persist(let operations, let ticket): storage.submit(operations, ticket: ticket)
+        case .hold(let until, let term, let order): hold(until: until, term: term, order: order)
+        case .drop(let order): fence?.drop(order: order)
+        case .tableChanged:
+            servers = ServerList(configuration: configuration, table: core.table)
+            areServersStale = true
+        case .answer(let request, let outcome): answer(request, outcome, now: now)
+        case .note(let note): record(note)
+        case .probeNow(let server): prober.probeNow(server.description, now: now.nanoseconds)
+        case .handoverWanted(let target): beginMove(to: target, thenExit: false, now: now)
+        }
+    }
+
+    private func record(_ note: Note) {
+        switch note.kind {
+        case .termStarted: counters.campaigns += 1
+        case .leaderElected: counters.leaderChanges += 1
+        case .handover: counters.handovers += 1
+        case .vipAcquired: counters.vipAcquisitions += 1
+        case .vipReleased: counters.vipLosses += 1
+        case .vipFailed: counters.fenceFailures += 1
+        default: break
+        }
+        log.note(note)
+    }
+
+    private func noteRole() {
+        guard core.role != lastRole else { return }
+        lastRole = core.role
+        if core.role == .leader { counters.won += 1 }
+    }
+
+    private func takeCompletions(now: Instant) {
+        for completion in storage.takeCompletions() {
+            switch completion {
+            case .persisted(let ticket): feed(.persisted(ticket: ticket), now: now)
+            case .failed(let reason): feed(.storageFailed(reason: reason), now: now)
+            }
+        }
+    }
+
+    // MARK: - Fence
+
+    private func hold(until: Instant, term: UInt64, order: UInt64) {
+        fence?.peers(boots: gossip.knownBoots)
+        fence?.hold(until: until, term: term, order: order, release: Message.released(term: term).encode())
+    }
+
+    private func takeFenceAnswers(now: Instant) {
+        fence?.ready(on: reactor, now: now)
+        takeFenceWords(now: now)
+    }
+
+    private func takeFenceWords(now: Instant) {
+        while let answer = fence?.nextAnswer() { take(answer, now: now) }
+    }
+
+    /// The link restarts a fence that ended, after a moment.
+    private func elapseFence(now: Instant) {
+        guard let deadline = fence?.deadline, now >= deadline else { return }
+        fence?.tick(on: reactor, now: now)
+        takeFenceWords(now: now)
+    }
+
+    private func take(_ answer: FenceAnswer, now: Instant) {
+        switch answer {
+        case .ready: break
+        case .held: feed(.fence(.held), now: now)
+        case .dropped(let order, _, _): feed(.fence(.dropped(order: order)), now: now)
+        case .swept(let text): log.add(kind: "vip-swept", text: "a VIP that this node doesn't own was removed: \(text)")
+        case .restored(let text): log.add(kind: "vip-restored", text: "someone removed the VIP; it is back: \(text)")
+        case .failed(let reason): feed(.fence(.failed(reason)), now: now)
+        case .recovered: log.add(kind: "vip-recovered", text: "the VIP can be set again")
+        case .warning(let text): log.log(.warning, text)
+        case .died(let text): log.add(kind: "fence-died", text: text, level: .error)
+        }
+    }
+
+    // MARK: - Servers
+
+    private func takeProbeChanges(now: Instant) {
+        let changes = prober.takeChanges()
+        guard !changes.isEmpty else { return }
+        areServersStale = true
+        let observations = changes.compactMap { change in
+            ServerID(change.id).map {
+                Observation(server: $0, health: change.isUp ? .up : .down, reason: change.reason)
+            }
+        }
+        feed(.observed(observations), now: now)
+    }
+
+    /// Tells workers and checks which servers there are and which of them are usable.
+    private func tellServers(now: Instant) {
+        areServersStale = false
+        prober.setTargets(servers.probeTargets(configuration: configuration), now: now.nanoseconds)
+        routesVersion += 1
+        let table = servers.routes(version: routesVersion) { name in self.prober.view(of: name)?.verdict == .down }
+        dataPlane.publish(table)
+    }
+
+    private func publishEvents(now: Instant) {
+        let fresh = log.takeUnpublished()
+        if !fresh.isEmpty { status.publish(fresh, now: now.nanoseconds) }
+    }
+}

@@ -1,0 +1,137 @@
+// ServerList: the servers in use on this node: the file's, changed by what the cluster agreed at run time.
+// Made anew whenever the backend table changes; everything that asks "which servers?" asks this.
+
+import Gossip
+import Proxy
+
+/// One server in use.
+struct ActiveServer: Sendable, Equatable {
+    let id: ServerID
+    /// `id` as text, as the prober and the data plane name it.
+    let name: String
+    let address: SocketAddress
+    let weight: Int
+    let admin: AdminState
+    /// The agreed verdict, its reason and when it was reached (ms since 1970; 0: never).
+    let health: Health
+    let reason: String
+    let sinceMs: Int64
+}
+
+struct ServerList: Sendable, Equatable {
+    /// By backend, in the file's order; within one the file's servers first, then the added ones by name.
+    private(set) var backends: [[ActiveServer]] = []
+
+    init(configuration: Configuration, table: BackendTable) {
+        let added = table.records.filter { $0.address != nil && !$0.isRemoved }
+        backends = configuration.backends.map { backend in
+            var servers: [ActiveServer] = []
+            for server in backend.servers {
+                let id = ServerID(backend: backend.name, server: server.id)
+                let record = table[id]
+                if record?.isRemoved ?? false { continue }
+                let address = record?.address.flatMap { SocketAddress($0) } ?? server.address
+                servers.append(Self.server(id, address, weight: server.weight, record))
+            }
+            for record in added where record.id.backend == backend.name {
+                guard let address = record.address.flatMap({ SocketAddress($0) }),
+                    !servers.contains(where: { $0.id == record.id })
+                else { continue }
+                servers.append(Self.server(record.id, address, weight: 1, record))
+            }
+            return servers
+        }
+    }
+
+    private static func server(
+        _ id: ServerID, _ address: SocketAddress, weight: Int, _ record: ServerRecord?
+    ) -> ActiveServer {
+        ActiveServer(
+            id: id, name: id.description, address: address, weight: record?.weight ?? weight,
+            admin: record?.admin ?? .ready, health: record?.health ?? .unknown, reason: record?.reason ?? "",
+            sinceMs: record?.sinceMs ?? 0)
+    }
+
+    /// What the data plane may use: verdict up, admin state ready, and this node's own view not down.
+    /// - Parameter isDownHere: by server name.
+    func routes(version: UInt64, isDownHere: (String) -> Bool) -> RoutingTable {
+        RoutingTable(
+            version: version,
+            backends: backends.map { servers in
+                servers.map { server in
+                    ServerRoute(
+                        id: server.name, address: server.address, weight: server.weight,
+                        usable: server.health == .up && server.admin == .ready && !isDownHere(server.name))
+                }
+            })
+    }
+
+    /// What this node probes.
+    func probeTargets(configuration: Configuration) -> [ProbeTarget] {
+        zip(configuration.backends, backends).flatMap { backend, servers in
+            servers.map { ProbeTarget(id: $0.name, address: $0.address, settings: backend.check.probe) }
+        }
+    }
+}
+
+extension Configuration {
+    /// Ids of the servers that the file names.
+    var serverIDs: [ServerID] {
+        backends.flatMap { backend in backend.servers.map { ServerID(backend: backend.name, server: $0.id) } }
+    }
+
+    /// What the data plane needs to know of the file.
+    func proxySettings(workers: Int) -> ProxySettings {
+        var timeouts = ProxyTimeouts()
+        timeouts.connectMs = self.timeouts.connect.wholeMilliseconds
+        timeouts.requestMs = self.timeouts.request.wholeMilliseconds
+        timeouts.clientMs = self.timeouts.client.wholeMilliseconds
+        timeouts.serverMs = self.timeouts.server.wholeMilliseconds
+        timeouts.keepAliveMs = self.timeouts.keepAlive.wholeMilliseconds
+        var limits = ProxyLimits()
+        limits.headBytesMax = self.limits.requestHead
+        limits.fieldsMax = self.limits.headers
+        limits.connectionsMax = self.limits.connections
+        limits.retriesMax = self.limits.retries
+        limits.bufferBytes = self.limits.buffer
+        return ProxySettings(
+            workers: workers, frontends: frontends.compactMap(\.settings), backends: backends.map(\.settings),
+            timeouts: timeouts, limits: limits)
+    }
+}
+
+extension Configuration.Frontend {
+    /// nil never happens for a checked configuration.
+    fileprivate var settings: FrontendSettings? {
+        // `::` takes IPv4 as well.
+        SocketAddress(address: address ?? "::", port: port).map {
+            FrontendSettings(name: name, address: $0, mode: .http, backend: backend)
+        }
+    }
+}
+
+extension Configuration.Backend {
+    fileprivate var settings: BackendSettings {
+        switch balance {
+        case .roundrobin: BackendSettings(name: name, balance: .roundRobin)
+        case .leastconn: BackendSettings(name: name, balance: .leastConnections)
+        }
+    }
+}
+
+extension Configuration.Check {
+    fileprivate var probe: ProbeSettings {
+        let kind: ProbeSettings.Kind =
+            switch self.kind {
+            case .tcp: .tcp
+            case .http(let method, let path, let host, let expect):
+                .http(method: method, path: path, host: host, expect: expect)
+            }
+        return ProbeSettings(kind: kind, interval: interval, timeout: timeout, rise: rise, fall: fall)
+    }
+}
+
+extension Duration {
+    /// At least 1, so that a timeout never becomes "none".
+    var wholeMilliseconds: Int { max(1, Int(nanoseconds / 1_000_000)) }
+}
