@@ -35,7 +35,9 @@ extension Runtime {
                 description: "\(configuration.file): no node has the id \"\(node)\"; the nodes are \(known)")
         }
         let problems = FencePreflight.check(vips: configuration.fenceAddresses)
-        if !problems.isEmpty { throw RuntimeProblem(description: problems.joined(separator: "\n")) }
+        for problem in problems where !problem.isFatal { Console.error("warning: \(problem.text)") }
+        let fatal = problems.filter(\.isFatal).map(\.text)
+        if !fatal.isEmpty { throw RuntimeProblem(description: fatal.joined(separator: "\n")) }
         do {
             return try assemble(configuration, me: MemberID(place), now: Runtime.now())
         } catch let problem as RuntimeProblem {
@@ -50,7 +52,9 @@ extension Runtime {
         let reactor = try Reactor()
         try reactor.registerForReading(signals, Token(kind: ControlToken.signals, slot: 0))
 
-        let storage = try Storage(directory: configuration.data)
+        let storage = try Storage(
+            directory: configuration.data,
+            identity: "\(configuration.cluster)/\(configuration.nodes[me.index].id)")
         try reactor.registerForReading(storage.eventDescriptor, Token(kind: ControlToken.storage, slot: 0))
 
         let gossip = try openGossip(configuration, me: me, boot: storage.boot)

@@ -40,7 +40,9 @@ struct FenceProcessTests {
             bench.leads = false
             let ended = bench.nowMs
             bench.drop()
-            #expect(bench.live(1000) { $0.has(.answer(.dropped(order: $0.order, term: 7, cause: .commanded))) }, "\(bench.record)")
+            #expect(
+                bench.live(1000) { $0.has(.answer(.dropped(order: $0.order, term: 7, cause: .commanded))) },
+                "\(bench.record)")
             drops.append((bench.times(of: .vanished(FenceBench.vip)).first ?? .infinity) - ended)
             #expect(!bench.isUp())
         }

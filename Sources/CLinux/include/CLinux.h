@@ -48,6 +48,10 @@ int clinux_raise_process(pid_t process);
 pid_t clinux_spawn(const char *path, char *const arguments[], char *const environment[], int input, int output,
                    int error, int death_signal, int new_session);
 
+/// Lets programs that this one starts have a capability (CAP_…) that it has itself, also when not run by root: makes it
+/// inheritable and ambient. 0 or -1 with errno.
+int clinux_pass_on_capability(int capability);
+
 /// A timer on CLOCK_BOOTTIME that kills this process (SIGKILL, also while it is stopped); 0 or -1 with errno.
 int clinux_kill_timer(void **timer);
 
