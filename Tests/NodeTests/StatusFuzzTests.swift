@@ -13,7 +13,7 @@ import Testing
         #"{"server":"api/api_1","address":"[2001:db8::1]:8080","weight":256}"#,
     ]
 
-    private static func mutate(_ random: inout SplitMix) -> [UInt8] {
+    private static func mutate(_ random: inout StatusFuzzRandom) -> [UInt8] {
         var bytes = Array(seeds[Int(random.next() % UInt64(seeds.count))].utf8)
         for _ in 0..<(random.next() % 8) {
             let place = Int(random.next() % UInt64(bytes.count + 1))
@@ -29,7 +29,7 @@ import Testing
 
     /// A request found in pieces is the one found at once.
     @Test(arguments: 0..<40) func requests(seed: Int) {
-        var random = SplitMix(state: UInt64(seed) &+ 77)
+        var random = StatusFuzzRandom(state: UInt64(seed) &+ 77)
         for _ in 0..<300 {
             let bytes = Self.mutate(&random)
             let whole = StatusRequest.parse(bytes)
@@ -57,7 +57,7 @@ import Testing
     }
 
     @Test(arguments: 0..<20) func changesAndReports(seed: Int) {
-        var random = SplitMix(state: UInt64(seed) &+ 99)
+        var random = StatusFuzzRandom(state: UInt64(seed) &+ 99)
         for _ in 0..<300 {
             let bytes = Self.mutate(&random)
             for verb in AdminRequest.verbs { _ = try? AdminRequest(verb: verb, body: bytes) }
@@ -76,7 +76,7 @@ import Testing
 }
 
 /// A small seeded generator (SplitMix64).
-private struct SplitMix {
+private struct StatusFuzzRandom {
     var state: UInt64
 
     mutating func next() -> UInt64 {
