@@ -267,8 +267,7 @@ extension Member {
         guard role == .leader, handover == nil else { return }
         let candidates = configuration.peers.filter { isHeard($0, now: now) && (target == nil || $0 == target) }
         guard let best = candidates.max(by: { peers[$0.index].matchIndex < peers[$1.index].matchIndex }) else {
-            let who = target.map { configuration.name($0) } ?? "any peer"
-            return note(.handover, "can't hand over: \(who) has not been heard from")
+            return note(.handover, "can't hand over: \(handoverProblem(to: target, now: now) ?? "nobody is there")")
         }
         handover = Handover(target: best, deadline: now.advanced(by: timing.electionTimeoutMax))
         note(.handover, "\(configuration.name(me)) hands over to \(configuration.name(best))")

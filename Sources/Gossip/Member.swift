@@ -238,6 +238,11 @@ public struct Member: Sendable {
 
     private mutating func persisted(ticket: UInt64, now: Instant) {
         persistedTicket = max(persistedTicket, ticket)
+        if storageFault != nil {
+            // Storage says `persisted` only after it has written everything that failed before, too.
+            storageFault = nil
+            note(.storage, "this node can write its state again")
+        }
         log.persisted(ticket: ticket)
         while let first = withheld.first, first.ticket <= ticket {
             withheld.removeFirst()
