@@ -336,7 +336,7 @@ private func body(_ answer: String) -> String {
 
     @Test func anUnansweredChangeTimesOutAndALateAnswerGoesNowhere() throws {
         var stage = try Stage()
-        let client = try stage.post("/admin/handover", "")
+        let client = try stage.post("/admin/remove", "{server:\"api/api_1\"}")
         #expect(stage.run { !$0.asked.isEmpty })
         let ticket = try #require(stage.asked.first?.ticket)
         stage.skippedNs = 16_000_000_000
@@ -351,7 +351,7 @@ private func body(_ answer: String) -> String {
 
     @Test func aClientThatLeavesIsForgotten() throws {
         var stage = try Stage()
-        let client = try stage.post("/admin/handover", "")
+        let client = try stage.post("/admin/remove", "{server:\"api/api_1\"}")
         #expect(stage.run { !$0.asked.isEmpty })
         let ticket = try #require(stage.asked.first?.ticket)
         stage.hangUp(client)
