@@ -1,6 +1,5 @@
 // GossipSocket: the UDP socket that the members talk through, with the envelope around each message.
 // Control thread only; never blocks. A datagram that can't be sent is counted and forgotten: the protocol repeats.
-// Unsafe code is allowed in this file (see TidyTests).
 
 import CLinux
 import Glibc
@@ -48,8 +47,7 @@ struct GossipSocket {
     }
 
     private mutating func transmit(_ datagram: [UInt8], to member: MemberID) {
-        let outcome = datagram.withUnsafeBytes { System.send(descriptor, $0, to: addresses[member.index]) }
-        if case .moved = outcome {
+        if case .moved = System.send(descriptor, datagram, to: addresses[member.index]) {
             datagramsSent += 1
             bytesSent += UInt64(datagram.count)
         } else {
@@ -78,21 +76,20 @@ struct GossipSocket {
     }
 
     private mutating func nextDatagram() -> [UInt8]? {
-        var peer = SocketAddress(high: 0, low: 0, port: 0, isIPv6: false)
-        var outcome = Transfer.wouldBlock
-        // One byte more than allowed, so that a longer datagram shows as one.
-        let datagram = [UInt8](unsafeUninitializedCapacity: Limits.datagramBytesMax + 1) { buffer, count in
-            // An ICMP error of an earlier datagram (a peer is down) is told instead of one: ask again.
-            for _ in 0...addresses.count {
-                outcome = System.receive(descriptor, into: UnsafeMutableRawBufferPointer(buffer), from: &peer)
-                guard case .failed = outcome else { break }
+        var datagram: [UInt8] = []
+        // An ICMP error of an earlier datagram (a peer is down) is told instead of one: ask again.
+        for _ in 0...addresses.count {
+            // One byte more than allowed, so that a longer datagram shows as one.
+            switch System.receive(descriptor, into: &datagram, atMost: Limits.datagramBytesMax + 1) {
+            case .moved:
+                datagramsReceived += 1
+                bytesReceived += UInt64(datagram.count)
+                return datagram
+            case .failed: continue
+            case .wouldBlock, .ended: return nil
             }
-            if case .moved(let received) = outcome { count = received }
         }
-        guard case .moved = outcome else { return nil }
-        datagramsReceived += 1
-        bytesReceived += UInt64(datagram.count)
-        return datagram
+        return nil
     }
 }
 

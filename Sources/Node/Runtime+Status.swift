@@ -27,6 +27,7 @@ extension Runtime {
         report.problems = problems(now: now)
         report.elections = counters
         report.gossip = gossipFigures
+        report.storage = writes
         report.traffic = traffic(figures)
         report.process = ProcessFigures.current()
         return report

@@ -57,6 +57,9 @@ final class Runtime {
     /// Servers, or this node's view of one, changed: workers and checks are told at the end of the turn.
     var areServersStale = true
     var counters = StatusReport.Elections()
+    var writes = StatusReport.Storage()
+    /// The durable write that is being timed.
+    private var timedWrite: (ticket: UInt64, at: Instant)?
     var lastRole = Role.follower
     /// When the core is next told the time of day.
     var nextWallClock: Instant
@@ -174,7 +177,9 @@ final class Runtime {
     private func carryOut(_ effect: Effect, now: Instant) {
         switch effect {
         case .send(let message, let member): gossip.send(message.encode(), to: member)
-        case .persist(let operations, let ticket): storage.submit(operations, ticket: ticket)
+        case .persist(let operations, let ticket):
+            if timedWrite == nil { timedWrite = (ticket, now) }
+            storage.submit(operations, ticket: ticket)
         case .hold(let until, let term, let order): hold(until: until, term: term, order: order)
         case .drop(let order): fence?.drop(order: order)
         case .tableChanged:
@@ -209,8 +214,16 @@ final class Runtime {
     private func takeCompletions(now: Instant) {
         for completion in storage.takeCompletions() {
             switch completion {
-            case .persisted(let ticket): feed(.persisted(ticket: ticket), now: now)
-            case .failed(let reason): feed(.storageFailed(reason: reason), now: now)
+            case .persisted(let ticket):
+                writes.writes += 1
+                if let timed = timedWrite, ticket >= timed.ticket {
+                    writes.syncSeconds = timed.at.duration(to: now).milliseconds / 1000
+                    timedWrite = nil
+                }
+                feed(.persisted(ticket: ticket), now: now)
+            case .failed(let reason):
+                writes.failures += 1
+                feed(.storageFailed(reason: reason), now: now)
             }
         }
     }
@@ -242,7 +255,9 @@ final class Runtime {
         switch answer {
         case .ready: break
         case .held: feed(.fence(.held), now: now)
-        case .dropped(let order, _, _): feed(.fence(.dropped(order: order)), now: now)
+        case .dropped(let order, _, let cause):
+            if cause == .expired, core.role == .leader { counters.leaseLapses += 1 }
+            feed(.fence(.dropped(order: order)), now: now)
         case .swept(let text): log.add(kind: "vip-swept", text: "a VIP that this node doesn't own was removed: \(text)")
         case .restored(let text): log.add(kind: "vip-restored", text: "someone removed the VIP; it is back: \(text)")
         case .failed(let reason): feed(.fence(.failed(reason)), now: now)

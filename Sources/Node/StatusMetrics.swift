@@ -114,11 +114,6 @@ enum StatusMetrics {
             writer.family(name, .counter, help)
             writer.sample(value)
         }
-        guard !traffic.frontends.isEmpty else { return }
-        writer.family("frontend_connections", .gauge, "Open client connections of a frontend.")
-        for frontend in traffic.frontends { writer.sample(frontend.connections, ["frontend": frontend.name]) }
-        writer.family("frontend_requests_total", .counter, "Client requests of a frontend.")
-        for frontend in traffic.frontends { writer.sample(frontend.requests, ["frontend": frontend.name]) }
     }
 
     private static func writeElections(_ elections: StatusReport.Elections, to writer: inout MetricsWriter) {

@@ -158,8 +158,6 @@ struct StatusReport: Sendable, Equatable {
         var name: String
         var address: String
         var backend: String
-        var connections: Int = 0
-        var requests: UInt64 = 0
     }
 
     struct Storage: Sendable, Equatable {
@@ -329,8 +327,6 @@ extension StatusReport.Traffic {
                     writer.field("name", frontend.name)
                     writer.field("address", frontend.address)
                     writer.field("backend", frontend.backend)
-                    writer.field("connections", frontend.connections)
-                    writer.field("requests", frontend.requests)
                 }
             }
         }

@@ -18,4 +18,20 @@ extension System {
     public static func write(_ descriptor: Int32, _ bytes: [UInt8], from offset: Int) -> Transfer {
         bytes.withUnsafeBytes { write(descriptor, UnsafeRawBufferPointer(rebasing: $0[offset...])) }
     }
+
+    /// Sends one datagram.
+    public static func send(_ descriptor: Int32, _ bytes: [UInt8], to peer: SocketAddress) -> Transfer {
+        bytes.withUnsafeBytes { send(descriptor, $0, to: peer) }
+    }
+
+    /// Receives one datagram, cut to `bytesMax`, in place of what `bytes` held.
+    public static func receive(_ descriptor: Int32, into bytes: inout [UInt8], atMost bytesMax: Int) -> Transfer {
+        var peer = SocketAddress(high: 0, low: 0, port: 0, isIPv6: false)
+        var transfer = Transfer.wouldBlock
+        bytes = [UInt8](unsafeUninitializedCapacity: bytesMax) { buffer, count in
+            transfer = receive(descriptor, into: UnsafeMutableRawBufferPointer(buffer), from: &peer)
+            if case .moved(let received) = transfer { count = received }
+        }
+        return transfer
+    }
 }

@@ -18,6 +18,7 @@ enum Rules {
         "Sources/Node/Console.swift",  // writes of a string's bytes
         "Sources/Node/Disk.swift",  // file reads and writes to and from arrays
         "Sources/Node/FenceSystem.swift",  // child processes, the kill timer
+        "Sources/Node/SignalDescriptor.swift",  // signalfd's records
         "Sources/Proxy/ArrayTransfers.swift",  // sockets to and from arrays
         "Sources/Proxy/Counters.swift",  // a block of atomic words, read by another thread
         "Sources/Proxy/Reactor.swift",  // epoll's event array
