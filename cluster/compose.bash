@@ -31,34 +31,31 @@ find_compose() {
 
 compose() { "${compose_command[@]}" --project-directory "$root" -f "$root/compose.yaml" "$@"; }
 
-nodes=(n1 n2 n3)
+# Fills `container_of` with the id of the running container of each service named.
+declare -A container_of
+find_containers() {
+    local ids id service
+    container_of=()
+    mapfile -t ids < <(compose ps -q "$@" 2>/dev/null)
+    [ ${#ids[@]} -gt 0 ] || return 0
+    while read -r service id; do
+        container_of[$service]=$id
+    done < <(docker inspect -f '{{if .State.Running}}{{index .Config.Labels "com.docker.compose.service"}} {{.Id}}{{end}}' \
+        "${ids[@]}" 2>/dev/null | grep .)
+}
 
-# Prints the ids of the nodes whose container runs.
-running_nodes() {
+# Fills `running` with the nodes that run, in order; fails when none does.
+find_nodes() {
     local node
-    for node in "${nodes[@]}"; do
-        [ -z "$(container_of "$node")" ] || echo "$node"
-    done
+    find_compose
+    find_containers n1 n2 n3 "$@"
+    running=()
+    for node in n1 n2 n3; do [ -z "${container_of[$node]:-}" ] || running+=("$node"); done
+    [ ${#running[@]} -gt 0 ] || fail "no node is running: start the deployment with '${compose_command[*]} up -d --build'"
 }
 
-# Prints the id of a service's running container, or nothing.
-container_of() {
-    local id
-    for id in $(compose ps -q "$1" 2>/dev/null); do
-        [ "$(docker inspect -f '{{.State.Running}}' "$id" 2>/dev/null)" = true ] && echo "$id"
-    done
-    return 0
-}
+# Prints a node's status as one line without spaces; prints nothing when it doesn't answer.
+status_of() { docker exec "${container_of[$1]}" triad status --json 2>/dev/null | tr -d ' \n' || true; }
 
-# Runs the binary inside the container of the node named first. (docker exec rather than compose's: it starts faster.)
-on_node() {
-    local node=$1
-    shift
-    docker exec "$(container_of "$node")" triad "$@"
-}
-
-# Prints a node's status as one line without spaces; fails when it doesn't answer.
-status_of() { on_node "$1" status --json 2>/dev/null | tr -d ' \n'; }
-
-# Milliseconds, for measuring how long something takes.
+# Milliseconds since 1970, by this machine's clock.
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
