@@ -247,10 +247,9 @@ extension Member {
         if received >= transfer.snapshot.bytes.count {
             peers[peer.index].transfer = nil
             peers[peer.index].nextIndex = max(peers[peer.index].nextIndex, lastIndex + 1)
-        } else {
-            // Less than it had: the peer lost it in a restart. The next round goes on from there.
+        } else if received > transfer.received {
             peers[peer.index].transfer?.received = received
-            if received > transfer.received { continueSnapshot(to: peer, now: now) }
+            continueSnapshot(to: peer, now: now)
         }
     }
 

@@ -9,6 +9,9 @@ enum Commands {
         WatchCommand.command,
         AdminCommands.drain, AdminCommands.ready, AdminCommands.maint, AdminCommands.weight,
         AdminCommands.add, AdminCommands.remove, AdminCommands.handover,
+        .verbatim("demo", "runs a whole cluster on this machine, breaks it and judges it", text: Demo.usage) {
+            Demo.main($0)
+        },
         .verbatim("load", "sends steady load and says who answered and what failed", text: Load.usage) {
             Load.main($0)
         },

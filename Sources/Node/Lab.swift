@@ -29,6 +29,8 @@ final class Lab {
     /// Namespace numbers as the monitor reports them.
     private var namespaceNames: [Int: String] = [:]
     private var running: [LabProcess] = []
+    /// Of the processes that `isRunning` found ended.
+    private(set) var exitCodes: [pid_t: Int32] = [:]
     /// Nanoseconds to subtract from the wall clock to get CLOCK_BOOTTIME.
     private let wallOffset: UInt64
     private var marks = 0
@@ -37,13 +39,15 @@ final class Lab {
     var interruption: () -> Bool = { false }
 
     /// Builds the network and starts recording ownership.
-    init(nodes: [String] = ["n1", "n2", "n3"]) throws {
+    /// - Parameter forGood: this thread starts nothing but the lab's processes from now on. In a user namespace that is
+    ///   the only way; otherwise the thread's children are the lab's only when the lab starts them.
+    init(nodes: [String] = ["n1", "n2", "n3"], forGood: Bool = false) throws {
         self.nodes = nodes
         for tool in ["ip", "unshare"] where LabSystem.find(tool) == nil {
             throw LabProblem("\(tool) is missing: install \(tool == "ip" ? "iproute2" : "util-linux")")
         }
         directory = try LabSystem.makeTemporaryDirectory("triad-lab")
-        holder = try Holder(directory)
+        holder = try Holder(directory, forGood: forGood)
         network = try LabNetwork(nodes: nodes, directory: directory)
         wallOffset = LabSystem.wallNanoseconds() - System.bootNanoseconds()
         let record = "\(directory)/ownership"
@@ -124,11 +128,10 @@ final class Lab {
     /// Whether the leader of the group still runs.
     func isRunning(_ process: LabProcess) -> Bool {
         guard running.contains(where: { $0.pid == process.pid }) else { return false }
-        guard LabSystem.exitCode(process.pid, wait: false) == nil else {
-            running.removeAll { $0.pid == process.pid }
-            return false
-        }
-        return true
+        guard let code = LabSystem.exitCode(process.pid, wait: false) else { return true }
+        exitCodes[process.pid] = code
+        running.removeAll { $0.pid == process.pid }
+        return false
     }
 
     /// Waits for the leader's end: its exit code.
@@ -191,9 +194,10 @@ final class Lab {
         private let namespace: Int32
         private let pipe: Int32
         private let pid: pid_t
+        private let isForGood: Bool
         private var isOver = false
 
-        init(_ directory: String) throws(LabProblem) {
+        init(_ directory: String, forGood: Bool) throws(LabProblem) {
             var ends: [Int32] = [0, 0]
             if clinux_pipe_nonblocking(&ends) < 0 { throw LabProblem(call: "pipe") }
             defer { System.close(ends[0]) }
@@ -225,13 +229,16 @@ final class Lab {
             if namespace < 0 { throw LabProblem(call: "/proc/\(inner)/ns/pid") }
             pipe = ends[1]
             self.pid = pid
+            isForGood = forGood
+            if forGood { try LabSystem.enterProcesses(namespace) }
         }
 
         deinit { end() }
 
         func spawn(_ spawn: LabSystem.Spawn, in host: LabHost) throws(LabProblem) -> pid_t {
             try LabSystem.inside(host.descriptor) { () throws(LabProblem) in
-                try LabSystem.insideProcesses(namespace) { () throws(LabProblem) in try LabSystem.spawn(spawn) }
+                if isForGood { return try LabSystem.spawn(spawn) }
+                return try LabSystem.insideProcesses(namespace) { () throws(LabProblem) in try LabSystem.spawn(spawn) }
             }
         }
 

@@ -197,6 +197,10 @@ enum LabSystem {
         defer {
             for text in arguments + environment { free(text) }
         }
+        // Whatever else this machine is busy with is not part of the experiment. A child inherits the thread's value.
+        let ordinary = getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0)
+        let isRaised = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -10) == 0
+        defer { if isRaised { setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, ordinary) } }
         var pid: pid_t = 0
         let code = posix_spawn(&pid, path, &actions, &attributes, &arguments, &environment)
         if code != 0 { throw LabProblem("\(name): \(System.explain(code))") }
@@ -224,6 +228,22 @@ enum LabSystem {
         return signal == 0 ? (status >> 8) & 0xff : 128 + signal
     }
 
+    /// Every process in a network namespace.
+    static func processes(inNetwork namespace: Int32) -> [pid_t] {
+        var own = stat()
+        var paths = glob_t()
+        guard fstat(namespace, &own) == 0, glob("/proc/[0-9]*/ns/net", 0, nil, &paths) == 0 else { return [] }
+        defer { globfree(&paths) }
+        var found: [pid_t] = []
+        for index in 0..<Int(paths.gl_pathc) {
+            guard let path = paths.gl_pathv[index].map({ String(cString: $0) }) else { continue }
+            var other = stat()
+            guard stat(path, &other) == 0, other.st_ino == own.st_ino, other.st_dev == own.st_dev else { continue }
+            if let pid = pid_t(path.split(separator: "/")[1]) { found.append(pid) }
+        }
+        return found
+    }
+
     // MARK: namespaces
 
     /// Runs the closure with this thread in another network namespace, then comes back.
@@ -238,7 +258,12 @@ enum LabSystem {
         return try body()
     }
 
-    /// Children that the closure starts belong to another process-identifier namespace.
+    /// From now on this thread's children belong to another process namespace. There may be no way back.
+    static func enterProcesses(_ namespace: Int32) throws(LabProblem) {
+        if clinux_enter_process_namespace(namespace) < 0 { throw LabProblem(call: "setns") }
+    }
+
+    /// Children that the closure starts belong to another process namespace.
     static func insideProcesses<Value>(
         _ namespace: Int32, _ body: () throws(LabProblem) -> Value
     ) throws(LabProblem) -> Value {
@@ -265,6 +290,11 @@ enum LabSystem {
         let descriptor = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)
         if descriptor < 0 { throw LabProblem(call: "/proc/thread-self/ns/net") }
         return descriptor
+    }
+
+    /// Leaves the network that this process came from for a new one, without links.
+    static func leaveNetwork() throws(LabProblem) {
+        if clinux_unshare_network() < 0 { throw LabProblem(call: "a network namespace") }
     }
 
     /// Becomes root of a new user namespace, in which networks may be made without being root. Only before threads

@@ -14,7 +14,7 @@ struct LoadResponse {
 
     enum Limit {
         static let head = 64 << 10
-        /// How much of a body is kept, to find who answered in it.
+        /// How much of a body is kept by default, to find who answered in it.
         static let keptBody = 4096
     }
 
@@ -33,6 +33,9 @@ struct LoadResponse {
     private(set) var keepsAlive = true
     private(set) var body: [UInt8] = []
     private var state = State.head
+    private let keptBodyMax: Int
+
+    init(keptBodyMax: Int = Limit.keptBody) { self.keptBodyMax = keptBodyMax }
 
     /// Takes what it can from the front of `input`.
     mutating func read(_ input: inout [UInt8]) -> Step {
@@ -93,7 +96,7 @@ struct LoadResponse {
     }
 
     private mutating func keep(_ bytes: ArraySlice<UInt8>) {
-        body += bytes.prefix(Limit.keptBody - body.count)
+        body += bytes.prefix(keptBodyMax - body.count)
     }
 
     private static func takeLine(_ input: inout [UInt8]) -> String? {

@@ -29,11 +29,10 @@ struct RuntimeParts: ~Copyable {
 extension Runtime {
     /// - Throws: everything that keeps this node from starting, with remedies.
     static func start(_ configuration: Configuration, node: String) throws(RuntimeProblem) -> Runtime {
-        let place: Int
-        do {
-            place = try configuration.requirePlace(of: node)
-        } catch {
-            throw RuntimeProblem(description: error.description)
+        guard let place = configuration.place(of: node) else {
+            let known = configuration.nodes.map(\.id).joined(separator: ", ")
+            throw RuntimeProblem(
+                description: "\(configuration.file): no node has the id \"\(node)\"; the nodes are \(known)")
         }
         let problems = FencePreflight.check(vips: configuration.fenceAddresses)
         for problem in problems where !problem.isFatal { Console.error("warning: \(problem.text)") }

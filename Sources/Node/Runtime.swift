@@ -149,9 +149,8 @@ final class Runtime {
         takeProbeChanges(now: now)
         takeAdminRequests(now: now)
         if areServersStale { tellServers(now: now) }
-        // Before the reports, which hold the new events too: a stream that begins now gets each once.
-        publishEvents(now: now)
         if status.needsReport { status.respond(report(now: now), now: now.nanoseconds) }
+        publishEvents(now: now)
     }
 
     /// Rounded up, so that the loop doesn't wake just before a deadline and spin.

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Node
 
-@Suite(.serialized, .enabled(if: EndToEnd.canRun, EndToEnd.reason)) struct LabTests {
+extension ClusterTests {
     @Test func ownershipIsRecordedFromEveryNamespaceInOrder() throws {
         let lab = try Lab()
         defer { lab.tearDown() }

@@ -1,0 +1,129 @@
+// Demo: the command `triad demo`: a whole cluster in this machine, broken in the ways that matter while a client uses
+// it, with what the client saw and whether the promises held.
+//
+// Everything is in a Lab: nothing is left behind, however it ends. One thread, which blocks.
+
+import Glibc
+import Proxy
+
+enum Demo {
+    static let usage = """
+        usage: triad demo [--seconds N] [--stay] [--fencing wait|trust]
+
+        Builds three nodes, five demo APIs of nine configured ones and two clients in network namespaces of their own;
+        kills the leader, crashes the next one, stops and starts APIs and hands over. Prints what each step cost the
+        clients. Exit code 0 when every promise held, else 1. Needs root or user namespaces, and iproute2.
+          --seconds N          how long it takes at least, all steps together (30)
+          --stay               goes on when the steps are over, and says how to look at it and break it
+          --fencing MODE       wait (the default): safe; trust: a crashed leader's VIP moves sooner
+
+        """
+
+    struct Options {
+        var seconds = 30.0
+        var stays = false
+        var fencing = "wait"
+    }
+
+    static func main(_ arguments: [String]) -> Int32 {
+        do {
+            var options = Options()
+            let given = try LabArguments(arguments, options: ["--seconds", "--fencing"], flags: ["--stay"])
+            guard given.positional.isEmpty else { throw LabUsage("unexpected \(given.positional[0])") }
+            options.seconds = try given.number("--seconds", 1...3600) ?? options.seconds
+            options.stays = given.has("--stay")
+            options.fencing = given.text("--fencing") ?? options.fencing
+            guard ["wait", "trust"].contains(options.fencing) else {
+                throw LabUsage("--fencing \(options.fencing): wait or trust is needed")
+            }
+            return try run(options, isOwnUser: try becomeAbleToMakeNetworks())
+        } catch let problem as LabUsage {
+            LabSystem.say("triad demo: \(problem)\n\(usage)", to: STDERR_FILENO)
+            return 2
+        } catch {
+            LabSystem.say("triad demo: \(error)\n", to: STDERR_FILENO)
+            return 1
+        }
+    }
+
+    /// Without root, in a user namespace of this process's own: then true. The process's own network is left, since
+    /// one that belongs to others may be left for the lab's hosts but not returned to.
+    private static func becomeAbleToMakeNetworks() throws(LabProblem) -> Bool {
+        if (try? LabSystem.leaveNetwork()) != nil { return false }
+        do throws(LabProblem) {
+            try LabSystem.becomeRootOfOwn()
+            try LabSystem.leaveNetwork()
+            return true
+        } catch {
+            throw LabProblem(
+                """
+                the demo makes network namespaces: that takes root, or a user namespace, which this system refuses
+                (\(error)). Run it as root: sudo triad demo. In a container that takes --privileged.
+                Or allow user namespaces, whichever of these the system has:
+                  sysctl -w kernel.unprivileged_userns_clone=1
+                  sysctl -w kernel.apparmor_restrict_unprivileged_userns=0
+                  sysctl -w user.max_user_namespaces=10000
+                """)
+        }
+    }
+
+    private static func run(_ options: Options, isOwnUser: Bool) throws -> Int32 {
+        let signals = LabSystem.signalDescriptor([SIGINT, SIGTERM, SIGHUP])
+        let isInterrupted = { LabSystem.isReadable(signals, withinMs: 0) }
+        let lab = try Lab(forGood: true)
+        lab.interruption = isInterrupted
+        defer { lab.tearDown() }
+        var steps: DemoSteps?
+        do {
+            let cluster = try LabCluster(lab, LabClusterOptions(fencing: options.fencing))
+            let made = DemoSteps(cluster, seconds: options.seconds)
+            steps = made
+            try made.run()
+            if options.stays {
+                LabSystem.say(guide(cluster, isOwnUser: isOwnUser))
+                while !isInterrupted() { LabSystem.pause(milliseconds: 100) }
+                LabSystem.say("\n")
+            }
+            return made.broken.isEmpty ? 0 : 1
+        } catch {
+            if isInterrupted() {
+                LabSystem.say("\ninterrupted; everything is removed\n")
+                return 130
+            }
+            LabSystem.say("\(steps?.cluster.logTails() ?? "")\n", to: STDERR_FILENO)
+            throw error
+        }
+    }
+
+    /// How to look at the cluster and break it from another terminal.
+    private static func guide(_ cluster: LabCluster, isOwnUser: Bool) -> String {
+        let user = isOwnUser ? "--user=/proc/\(getpid())/ns/user --preserve-credentials " : ""
+        let enter = { (host: LabHost) in "nsenter \(user)--net=\(host.path)" }
+        let hosts = cluster.lab.network.hosts
+        var text = "\nThe cluster stays up until Ctrl-C here. From another terminal\(isOwnUser ? "" : " as root"):\n\n"
+        text += "  # a shell inside a machine of the demo\n"
+        for host in hosts { text += "  \(enter(host)) sh    # \(host.name) \(host.addresses[0])\n" }
+        guard let client = hosts.first(where: { $0.name == LabNetwork.clientName }) else { return text }
+        let triad = LabSystem.triad
+        let status = "http://10.77.0.11:\(LabCluster.statusPort)"
+        text += "\n  # look\n"
+        text += "  \(enter(client)) \(triad) status --url \(status)\n"
+        text += "  \(enter(client)) \(triad) watch --url \(status)\n"
+        text += "  \(enter(client)) \(triad) load \(LabCluster.url) --rate 200 --new-connections\n"
+        text += "\n  # change\n"
+        text += "  \(enter(client)) \(triad) drain api/api_2 --url \(status) --token-file \(cluster.tokenFile)\n"
+        text += "  \(enter(client)) \(triad) handover --url \(status) --token-file \(cluster.tokenFile)\n"
+        text += "\n  # break\n"
+        for node in cluster.lab.nodes {
+            guard let process = cluster.nodes[node] else { continue }
+            let all = ((try? cluster.processes(node)) ?? []).map(String.init).joined(separator: " ")
+            text += "  kill -9 \(process.pid)      # \(node)'s main process\n"
+            text += "  kill -9 \(all)      # all of \(node)\n"
+        }
+        for number in cluster.apis.keys.sorted() {
+            if let process = cluster.apis[number] { text += "  kill -9 \(process.pid)      # API #\(number)\n" }
+        }
+        text += "\n  # logs, configuration and data: \(cluster.lab.directory)\n"
+        return text
+    }
+}
