@@ -277,7 +277,7 @@ extension ConfigurationReader {
         limits.headers = fields.optional("headers")?.integer(8...10_000, "a limit", &report) ?? limits.headers
         limits.connections =
             fields.optional("connections")?.integer(1...1_000_000, "a limit", &report) ?? limits.connections
-        limits.retries = fields.optional("retries")?.integer(0...10, "a limit", &report) ?? limits.retries
+        limits.retries = fields.optional("retries")?.integer(0...7, "a limit", &report) ?? limits.retries
         limits.buffer = fields.optional("buffer")?.bytes(4096...(1 << 20), &report) ?? limits.buffer
         if limits.requestHead > limits.buffer {
             report.add(
