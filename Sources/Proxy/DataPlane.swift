@@ -27,6 +27,7 @@ public final class DataPlane: Sendable {
     public init(_ settings: ProxySettings) throws(ProxyProblem) {
         let workers = min(max(settings.workers, 1), ProxyLimits.workersMax)
         precondition(settings.frontends.allSatisfy { settings.backends.indices.contains($0.backend) })
+        System.raiseDescriptorLimit()
         var ports: [UInt16] = []
         var listeners: [[Int32]] = Array(repeating: [], count: workers)
         var mailboxes: [Mailbox] = []

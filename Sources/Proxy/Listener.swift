@@ -45,7 +45,8 @@ enum Listener {
     private static func bound(_ address: SocketAddress, shared: Bool) throws(SystemError) -> Int32 {
         let descriptor = try System.socket(address.family, SOCK_STREAM.rawValue)
         do {
-            try System.setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
+            // With it, the kernel may give the same free port to two sockets that don't listen yet.
+            if address.port != 0 { try System.setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1) }
             if shared { try System.setOption(descriptor, SOL_SOCKET, SO_REUSEPORT, 1) }
             // The virtual address isn't on this machine until it is elected.
             if address.isIPv6 {

@@ -117,6 +117,8 @@ public struct ProxyLimits: Sendable, Equatable {
     static let acceptsPerTurnMax = 64
     /// How long accepting pauses when descriptors ran out, in milliseconds.
     static let acceptPauseMs: UInt64 = 100
+    /// How long a new client may stay unregistered with the reactor: most short connections end before.
+    static let unwatchedMs: UInt64 = 100
     /// How long a refused client may go on sending before the connection is cut, in milliseconds (RFC 9112, 9.6).
     static let lingerMs: UInt64 = 1_000
     /// Connections a frontend's listener may have waiting.

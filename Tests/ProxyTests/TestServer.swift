@@ -20,6 +20,8 @@ final class ServerLog: Sendable {
 
     fileprivate init(listener: Int32) { self.listener = listener }
 
+    deinit { close(listener) }
+
     @discardableResult func note(_ request: WireMessage) -> WireMessage {
         state.withLock { $0.requests.append(request) }
         return request
@@ -49,8 +51,8 @@ final class ServerLog: Sendable {
         let open = state.withLock { state -> [Int32] in
             if state.isClosed { return [] }
             state.isClosed = true
+            // Refuses from now on, and keeps the port from being given to another test.
             shutdown(listener, Int32(SHUT_RDWR))
-            close(listener)
             return state.open
         }
         for descriptor in open { shutdown(descriptor, Int32(SHUT_RDWR)) }
@@ -64,8 +66,8 @@ final class TestServer: Sendable {
     /// - Parameter serve: called for each connection with its number, from 1; the connection closes when it returns.
     init(port: UInt16 = 0, _ serve: @escaping @Sendable (Wire, Int, ServerLog) throws -> Void) throws {
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var one: Int32 = 1
-        setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, 4)
+        var reuses: Int32 = port == 0 ? 0 : 1
+        setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &reuses, 4)
         let address = SocketAddress(high: 0x7f00_0001 << 32, low: 0, port: port, isIPv6: false)
         let outcome = address.withSockaddr { bind(listener, $0, $1) }
         precondition(outcome == 0 && listen(listener, 128) == 0)
@@ -110,10 +112,9 @@ final class TestServer: Sendable {
     }
 }
 
-/// A port on which nothing listens.
+/// A port on which nothing listens. It stays bound until the process ends, so that nobody else gets it.
 func closedPort() -> UInt16 {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
     let address = SocketAddress(high: 0x7f00_0001 << 32, low: 0, port: 0, isIPv6: false)
     let outcome = address.withSockaddr { bind(descriptor, $0, $1) }
     precondition(outcome == 0)

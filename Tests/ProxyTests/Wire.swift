@@ -50,10 +50,10 @@ final class Wire: @unchecked Sendable {
     convenience init(port: UInt16, receiveBytes: Int32? = nil) throws {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         if var receiveBytes { setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &receiveBytes, 4) }
-        let address = try #require(SocketAddress(address: "127.0.0.1", port: port))
+        let address = SocketAddress(high: 0x7f00_0001 << 32, low: 0, port: port, isIPv6: false)
         let outcome = address.withSockaddr { Glibc.connect(descriptor, $0, $1) }
         self.init(descriptor: descriptor)
-        try #require(outcome == 0)
+        if outcome != 0 { throw WireFailure.reset }
     }
 
     deinit { close(descriptor) }
@@ -111,10 +111,15 @@ final class Wire: @unchecked Sendable {
         }
     }
 
+    /// Whether something arrives (bytes or the end) within `ms`.
+    func hasArrivals(within ms: Int) -> Bool {
+        var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        return !unread.isEmpty || Glibc.poll(&poll, 1, Int32(ms)) == 1
+    }
+
     /// Whether the peer closes in order (true) or the connection is still open after `ms`.
     func isClosed(within ms: Int = 2_000) -> Bool {
-        var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        guard unread.isEmpty, Glibc.poll(&poll, 1, Int32(ms)) == 1 else { return false }
+        guard unread.isEmpty, hasArrivals(within: ms) else { return false }
         do {
             try receive()
             return false

@@ -69,8 +69,8 @@ struct RequestHead {
         at = targetStart
         while Bytes.isTarget(bytes[at]) { at += 1 }
         guard at > targetStart, bytes[at] == Bytes.space else { throw .badRequest }
-        try parseTarget(bytes, targetStart..<at)
         try parseVersion(bytes, from: at + 1)
+        try parseTarget(bytes, targetStart..<at)
     }
 
     private static func method(_ bytes: Span<UInt8>, _ end: Int) -> Method {

@@ -49,8 +49,26 @@ extension Worker {
         counters.add(.connections)
         counters.add(.idle)
         timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.requestMs))
+        let token = Token(kind: TokenKind.client, slot: slot, generation: sessions.generation(slot))
         // TCP_DEFER_ACCEPT: the request is most likely here already.
         readRequest(slot)
+        if sessions.isCurrent(slot, token.generation), !sessions[slot].isRegistered {
+            unwatched.append((token.raw, nowMs + ProxyLimits.unwatchedMs))
+        }
+    }
+
+    /// Registers clients that were left unregistered as short-lived, and have lived: so that their leaving is noticed.
+    mutating func watchLongLived() {
+        while unwatchedFrom < unwatched.count, unwatched[unwatchedFrom].untilMs <= nowMs {
+            let token = Token(raw: unwatched[unwatchedFrom].token)
+            unwatchedFrom += 1
+            if sessions.isCurrent(token.slot, token.generation) { awaitClient(token.slot) }
+        }
+        // Moved to the front when half of it is past: each entry moves about once.
+        if unwatchedFrom * 2 > unwatched.count {
+            unwatched.removeFirst(unwatchedFrom)
+            unwatchedFrom = 0
+        }
     }
 
     /// Makes sure that the reactor tells when the client can be read or written again.

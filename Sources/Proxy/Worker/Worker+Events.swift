@@ -60,11 +60,13 @@ extension Worker {
         var wait = timers.waitMs(nowMs: nowMs) ?? 60_000
         if listenersPaused { wait = min(wait, Int(ProxyLimits.acceptPauseMs)) }
         if idleLinks > 0 { wait = min(wait, 1_000) }
+        if unwatchedFrom < unwatched.count { wait = min(wait, Int(ProxyLimits.unwatchedMs)) }
         return Int32(min(wait, 60_000))
     }
 
     mutating func expireTimers() {
         while let slot = timers.next(nowMs: nowMs) { expired(slot) }
+        if unwatchedFrom < unwatched.count { watchLongLived() }
         if listenersPaused, nowMs >= resumeAcceptMs, !sessions.isFull { resumeAccepting() }
         if idleLinks > 0, nowMs >= purgeMs { purgeIdle() }
     }

@@ -220,9 +220,13 @@ extension Worker {
         guard link >= 0 else { return }
         detach(slot, link)
         let server = Int(links[link].server)
+        // The last receive may have filled its buffer to the byte, so nothing is known of what follows: look.
+        if links[link].isReadable, sessions[slot].linkIsReusable, System.isQuiet(links[link].descriptor) {
+            links[link].isReadable = false
+        }
         let isGood =
             sessions[slot].linkIsReusable && sessions[slot].requestDone && !links[link].peerClosed
-            && links[link].isWritable && !links[link].isReadable
+            && !links[link].isReadable
         guard isGood, servers[server].isUsable, servers[server].epoch == links[link].epoch,
             Int(servers[server].idleCount) < limits.idlePerServerMax
         else { return closeLink(link) }
@@ -265,8 +269,8 @@ extension Worker {
 
     /// An idle link became ready: it was closed, or the server speaks out of turn. Either way it is of no use.
     mutating func checkIdle(_ link: Int, _ readiness: Readiness) {
-        let isOver = readiness != .writable
-        guard isOver, !System.isQuiet(links[link].descriptor) else { return }
+        if readiness.contains(.writable) { links[link].isWritable = true }
+        guard readiness != .writable, !System.isQuiet(links[link].descriptor) else { return }
         unlinkIdle(link)
         closeLink(link)
     }

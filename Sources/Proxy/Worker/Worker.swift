@@ -49,6 +49,10 @@ struct Worker: ~Copyable {
     /// Sessions that have more to do without waiting for an event, by token; each gets a turn in the next round.
     var pending: ContiguousArray<UInt64> = []
 
+    /// Clients that aren't registered with the reactor, by token, oldest first from `unwatchedFrom` on.
+    var unwatched: ContiguousArray<(token: UInt64, untilMs: UInt64)> = []
+    var unwatchedFrom = 0
+
     /// The time of this turn of the loop.
     var nowMs: UInt64
     var idleLinks = 0
