@@ -11,11 +11,19 @@ extension Member {
         peers[peer.index].heardAt = now
         peers[peer.index].boot = boot
         noteAlive(peer, at: now)
+        if boot > views[peer.index].boot {
+            // What it saw before its restart is no view any more: it has no say until it looked again.
+            views[peer.index] = View(boot: boot)
+            verdictsDue = true
+        }
     }
 
     private mutating func noteAlive(_ peer: MemberID, at: Instant) {
         if at > peers[peer.index].aliveAt ?? Instant(nanoseconds: 0) { peers[peer.index].aliveAt = at }
     }
+
+    /// False for an index that this cluster doesn't have; a message may name up to `Limits.membersMax`.
+    func isMember(_ member: MemberID?) -> Bool { member.map { peers.indices.contains($0.index) } ?? true }
 
     /// Heard from directly, lately.
     func isHeard(_ member: MemberID, now: Instant) -> Bool {
@@ -74,7 +82,7 @@ extension Member {
     }
 
     mutating func receive(_ digest: Digest, from peer: MemberID, now: Instant) {
-        guard digest.known.count == peers.count else { return }
+        guard digest.known.count == peers.count, isMember(digest.leader), isMember(digest.owner) else { return }
         peers[peer.index].digest = digest
         peers[peer.index].digestAt = now
         if digest.echo > 0 {
@@ -123,12 +131,12 @@ extension Member {
 
     /// As leader: where a majority of the members heard from says otherwise than the table, the table follows.
     mutating func decideVerdicts(now: Instant) {
-        guard role == .leader, handover == nil, storageFault == nil else {
+        guard role == .leader, storageFault == nil else {
             verdictsDue = false
             return
         }
-        // Not before all that earlier leaders decided is applied.
-        guard log.term(at: appliedIndex) == term else { return }
+        // Not before all that earlier leaders decided is applied, and not while the log must stand still for a hand-over.
+        guard log.term(at: appliedIndex) == term, handover == nil else { return }
         verdictsDue = false
         let live = peers.indices.map { MemberID($0) }.filter { isAlive($0, now: now) }
         let pending = log.entries.suffix(Int(log.lastIndex - appliedIndex)).compactMap(\.command.verdict)

@@ -247,9 +247,10 @@ extension Member {
         if received >= transfer.snapshot.bytes.count {
             peers[peer.index].transfer = nil
             peers[peer.index].nextIndex = max(peers[peer.index].nextIndex, lastIndex + 1)
-        } else if received > transfer.received {
+        } else {
+            // Less than it had: the peer lost it in a restart. The next round goes on from there.
             peers[peer.index].transfer?.received = received
-            continueSnapshot(to: peer, now: now)
+            if received > transfer.received { continueSnapshot(to: peer, now: now) }
         }
     }
 

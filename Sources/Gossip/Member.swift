@@ -271,7 +271,7 @@ public struct Member: Sendable {
         case .voteReply(let body): receive(body, from: sender, now: now)
         case .timeoutNow(let term): receiveTimeoutNow(term: term, from: sender, now: now)
         case .handoverRequest(let target):
-            if handoverProblem(to: target, now: now) == nil { emit(.handoverWanted(to: target)) }
+            if isMember(target), handoverProblem(to: target, now: now) == nil { emit(.handoverWanted(to: target)) }
         case .released(let term): learnReleased(sender, upTo: term, now: now)
         case .digest(let body): receive(body, from: sender, now: now)
         case .views(let body): receive(body, now: now)
