@@ -124,6 +124,8 @@ struct ClusterFate {
     private func mend(_ world: ClusterWorld) {
         world.tell("everything is mended")
         world.heal()
+        world.settings.loss = 0
+        world.settings.slowDatagrams = 0
         for node in world.nodes.indices {
             world.thaw(node)
             world.start(node)

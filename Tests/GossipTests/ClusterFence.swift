@@ -28,8 +28,9 @@ struct FenceModel {
     fileprivate var order: UInt64 = 0
     fileprivate var isFrozen = false
     fileprivate var backlog: [FenceCommand] = []
-    /// Commands through one pipe are carried out in order.
+    /// Commands through one pipe are carried out in order, and reports come back in order.
     fileprivate var busyUntil: UInt64 = 0
+    fileprivate var reportsUntil: UInt64 = 0
     /// Grows whenever the fence stops or goes on renewing.
     fileprivate var lifetimeGeneration = 0
     /// Boots the main process told it.
@@ -99,14 +100,15 @@ extension ClusterWorld {
 
     private func report(_ node: Int, _ report: FenceReport) {
         guard !nodes[node].fence.isOrphaned else { return }
-        plan(
-            .event(node: node, incarnation: nodes[node].incarnation, .fence(report)),
-            at: now + random.within(settings.fenceNs))
+        let at = max(nodes[node].fence.reportsUntil, now + random.within(settings.fenceNs))
+        nodes[node].fence.reportsUntil = at
+        plan(.event(node: node, incarnation: nodes[node].incarnation, .fence(report)), at: at)
     }
 
     private func setPresent(_ node: Int, _ present: Bool) {
         guard nodes[node].fence.isPresent != present else { return }
         nodes[node].fence.isPresent = present
+        ownership.append((now, node, present))
         mark(node, 6)
         tell("n\(node) \(present ? "has the address" : "lets the address go")")
         checkOwners()

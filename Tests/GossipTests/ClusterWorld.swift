@@ -71,7 +71,7 @@ final class ClusterNode {
 }
 
 final class ClusterWorld {
-    let settings: ClusterSettings
+    var settings: ClusterSettings
     let seed: UInt64
     var random: SplitMix64
     /// Nanoseconds since the world began.
@@ -85,6 +85,8 @@ final class ClusterWorld {
     /// The latest happenings in words, for a failure's message.
     private(set) var story: [String] = []
     var answers: [(request: RequestID, outcome: Outcome)] = []
+    /// When which node got or lost the address.
+    var ownership: [(at: UInt64, node: Int, isPresent: Bool)] = []
     var callbacks: [(ClusterWorld) -> Void] = []
     /// Lets a test lose particular messages: true drops this one.
     var sieve: ((Message, _ from: Int, _ to: Int) -> Bool)?
