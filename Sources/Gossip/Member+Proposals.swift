@@ -116,4 +116,21 @@ extension Member {
         emit(.answer(head.request, outcome))
         dispatchProposal(now: now)
     }
+
+    /// A snapshot took the place of entries: the change that an operator here waits for may have been among them.
+    mutating func snapshotApplied(now: Instant) {
+        guard let head = proposals.first, table.hasApplied(head.request) else { return }
+        proposals.removeFirst()
+        emit(.answer(head.request, snapshotOutcome(of: head.command)))
+        dispatchProposal(now: now)
+    }
+
+    /// A snapshot tells that a command was applied, not how that ended; only `add` can end badly then.
+    private func snapshotOutcome(of command: Command) -> Outcome {
+        if case .add(let id, let address) = command, table[id]?.address != address {
+            return .unacknowledged(
+                "the change reached the cluster, but what came of it is not known here; look at \(id)")
+        }
+        return .done
+    }
 }

@@ -217,12 +217,12 @@ extension Member {
         let received = incoming?.bytes.count ?? 0
         if received == chunk.total, let bytes = incoming?.bytes {
             incoming = nil
-            install(Snapshot(lastIndex: chunk.lastIndex, lastTerm: chunk.lastTerm, bytes: bytes))
+            install(Snapshot(lastIndex: chunk.lastIndex, lastTerm: chunk.lastTerm, bytes: bytes), now: now)
         }
         send(.snapshotReply(term: term, lastIndex: chunk.lastIndex, received: received), to: sender)
     }
 
-    private mutating func install(_ snapshot: Snapshot) {
+    private mutating func install(_ snapshot: Snapshot, now: Instant) {
         guard let restored = BackendTable.decode(snapshot.bytes) else { return }
         let keepsLog = log.term(at: snapshot.lastIndex) == snapshot.lastTerm
         if keepsLog {
@@ -238,6 +238,7 @@ extension Member {
         appliedIndex = snapshot.lastIndex
         verifiedIndex = max(verifiedIndex, commitIndex)
         tableChanged()
+        snapshotApplied(now: now)
     }
 
     mutating func receiveSnapshotReply(

@@ -259,6 +259,21 @@ private func manyServers() -> ClusterSettings {
         #expect(world.run(atMost: .seconds(3)) { $0.isSettled }, "\(ClusterFate.portrait(world))")
     }
 
+    @Test func aChangeWhoseCommitArrivesWithASnapshotIsAnswered() throws {
+        let world = ClusterWorld.settled()
+        let leader = try world.someLeader()
+        let origin = (leader + 1) % 3
+        let request = world.propose(.setWeight(world.settings.servers[4], weight: 8), at: origin)
+        // It gets to the leader; nothing comes back until the entry is gone from everyone's log.
+        for from in 0..<3 where from != origin { world.cut[from][origin] = true }
+        world.run(.milliseconds(2))
+        world.proposeMany(Limits.logEntriesMax + 70, at: leader)
+        #expect(world.count(request, at: leader) == 0 && !world.isDone(request))
+        world.heal()
+        let isDone = world.run(atMost: .seconds(1)) { $0.isDone(request) }
+        #expect(isDone)
+    }
+
     @Test func aNodeThatOnlyHearsAFollowerKeepsUpAndMayAskForChanges() throws {
         let world = ClusterWorld.settled()
         let leader = try world.someLeader()
