@@ -15,10 +15,13 @@ struct Ballot: Sendable {
     private var granted: [Bool]
     /// The write of the candidate's own vote; it counts once durable.
     var ownTicket: UInt64 = 0
-    /// What the voters said about earlier leaders, on this member's clock.
-    var answers: [AnswerRecord.Answer] = []
+    /// What each voter said about earlier leaders, on this member's clock; nil: it hasn't voted.
+    var statements: [[AnswerRecord.Answer]?]
 
-    init(memberCount: Int) { granted = Array(repeating: false, count: memberCount) }
+    init(memberCount: Int) {
+        granted = Array(repeating: false, count: memberCount)
+        statements = Array(repeating: nil, count: memberCount)
+    }
 
     mutating func grant(_ member: MemberID) { granted[member.index] = true }
 
@@ -111,7 +114,8 @@ extension Member {
         leaderSince = now
         lastLedTerm = term
         lease = LeaderLease(memberCount: peers.count, me: me)
-        barrier = (ballot.answers + answers.answers).filter { $0.leader != me }
+        barrier = ballot.statements
+        barrier[me.index] = answers.answers.filter { $0.leader != me }
         for peer in configuration.peers {
             peers[peer.index].nextIndex = log.lastIndex + 1
             peers[peer.index].matchIndex = 0
@@ -197,14 +201,25 @@ extension Member {
             ballot.grant(voter)
             if ballot.count >= configuration.majority { becomeCandidate(now: now) }
         } else {
-            guard role == .candidate, reply.term == term, !ballot.has(voter) else { return }
+            guard reply.term == term else { return }
+            if role == .leader { return hear(reply, of: voter, now: now) }
+            guard role == .candidate, !ballot.has(voter) else { return }
             ballot.grant(voter)
-            for answer in reply.answers where answer.leader.map({ peers.indices.contains($0.index) }) ?? true {
-                // The age was taken when the vote was given; the reply's way makes the answer look later, never earlier.
-                let at = now.advanced(by: .zero - answer.age)
-                ballot.answers.append(AnswerRecord.Answer(leader: answer.leader, term: answer.term, at: at))
-            }
+            ballot.statements[voter.index] = statement(reply, now: now)
             countVotes(now: now)
+        }
+    }
+
+    /// A vote that comes when the election is over may still end the wait for the VIP sooner (see Ownership.swift, 3).
+    private mutating func hear(_ reply: VoteReply, of voter: MemberID, now: Instant) {
+        guard !barrier.isEmpty, barrier[voter.index] == nil else { return }
+        barrier[voter.index] = statement(reply, now: now)
+    }
+
+    private func statement(_ reply: VoteReply, now: Instant) -> [AnswerRecord.Answer] {
+        reply.answers.filter { $0.leader != me && $0.leader.map { peers.indices.contains($0.index) } ?? true }.map {
+            // The age was taken when the vote was given; the reply's way makes the answer look later, never earlier.
+            AnswerRecord.Answer(leader: $0.leader, term: $0.term, at: now.advanced(by: .zero - $0.age))
         }
     }
 

@@ -19,10 +19,17 @@ extension Member {
         }
     }
 
-    /// When the last earlier owner that isn't known to have let go is over.
+    /// When the last earlier owner that isn't known to have let go is over. What a majority of voters says is enough, so
+    /// the one that says it soonest: a voter that has just started would otherwise hold up a planned move.
     var barrierEnd: Instant? {
-        guard configuration.hasVIP, role == .leader else { return nil }
-        return barrier.filter { !released.covers($0) }.map { $0.at.advanced(by: ownershipTail) }.max()
+        guard configuration.hasVIP, role == .leader, !barrier.isEmpty else { return nil }
+        let ends = barrier.compactMap { statement -> Instant? in
+            guard let statement else { return nil }
+            let open = statement.filter { !released.covers($0) }
+            return open.map { $0.at.advanced(by: ownershipTail) }.max() ?? Instant(nanoseconds: 0)
+        }
+        let end = ends.sorted()[configuration.majority - 1]
+        return end.nanoseconds == 0 ? nil : end
     }
 
     mutating func renewHold(now: Instant) {

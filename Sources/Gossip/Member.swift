@@ -80,8 +80,9 @@ public struct Member: Sendable {
     var nextHeartbeat: Instant
     var answers: AnswerRecord
     var released: ReleasedTerms
-    /// As leader: what has to be over or released before this member may own the VIP.
-    var barrier: [AnswerRecord.Answer] = []
+    /// As leader: what each voter says has to be over or released before this member may own the VIP (nil: it hasn't
+    /// voted). Empty once nothing is left to wait for.
+    var barrier: [[AnswerRecord.Answer]?] = []
     /// The last hold the fence was told, until it says that the address is gone.
     var heldUntil: Instant?
     /// The fence was told to drop and hasn't said yet that it did.

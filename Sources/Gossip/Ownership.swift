@@ -7,7 +7,8 @@
 //   3. A new leader was voted for by a majority, so by at least one member that answered the last round of any
 //      earlier owner. Each voter tells which leader terms it answered lately and how long ago. The new leader
 //      takes the VIP only when every such term is released (its owner let go), or over: answer + lease, and in
-//      `wait` the kernel lifetime of an address whose node stopped whole.
+//      `wait` the kernel lifetime of an address whose node stopped whole. Any majority among its voters will do,
+//      since each one meets the majority of any earlier owner; votes that come late may still make up a better one.
 // A member that just started may have forgotten an answer; it says so with an entry that nothing releases.
 //
 // Gray & Cheriton 1989 (leases); Ongaro's dissertation 6.4.1 (clock-based leadership).
