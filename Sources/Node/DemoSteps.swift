@@ -131,7 +131,7 @@ final class DemoSteps {
         let leader = try cluster.waitForOwner()
         try step(
             "planned hand-over by the leader (\(leader)), asked of another node",
-            .init(outageMs: 50, withoutOwnerMs: 10)
+            .init(outageMs: 50, withoutOwnerMs: 10, onlyInFlight: true)
         ) {
             let other = lab.nodes.first { $0 != leader } ?? leader
             let answer = try cluster.operate(["handover"], at: other)
