@@ -77,8 +77,10 @@ enum AdminCommands {
     ) throws(UsageProblem) -> Int32 {
         let url = try StatusURL(arguments["url"] ?? StatusURL.standard)
         do throws(HTTPProblem) {
-            // Longer than a node takes to say that the cluster doesn't answer.
-            let client = HTTPClient(url: url, timeoutMs: 20_000, token: try token(arguments["token-file"]))
+            // Longer than a node takes to say that the cluster doesn't answer; a move lets requests finish first.
+            let isMove = request.path == AdminRequest.handover(to: nil).path
+            let client = HTTPClient(
+                url: url, timeoutMs: isMove ? 125_000 : 20_000, token: try token(arguments["token-file"]))
             let answer = try client.send(request.path, body: request.body)
             let json = JSON5.parse(answer.body).value
             let text = json?["text"].text ?? StatusCommand.firstLine(answer.text)

@@ -41,7 +41,7 @@ struct Placed {
     /// The value as a message shows it.
     private var shown: String {
         switch value.content {
-        case .string(let text): text.count > 40 ? "\"\(text.prefix(40))…\"" : "\"\(text)\""
+        case .string(let text): text.count > 40 ? "\"\(text.prefix(40).printable)…\"" : "\"\(text.printable)\""
         case .integer(let number): String(number)
         case .number(let number): String(number)
         case .boolean(let flag): String(flag)
@@ -257,7 +257,7 @@ struct Fields {
         self.members = Dictionary(members.map { ($0.key, $0) }) { first, _ in first }
         for member in members where !known.contains(member.key) {
             report.add(
-                member.keyPosition, Self.join(place.path, member.key),
+                member.keyPosition, Self.join(place.path, member.key.printable),
                 "unknown key; " + Nearest.suggestion(member.key, in: known))
         }
     }
@@ -288,4 +288,11 @@ extension SocketAddress {
     }
 
     var isLoopback: Bool { isIPv6 ? high == 0 && low == 1 : high >> 56 == 127 }
+}
+
+extension StringProtocol {
+    /// With `?` for control characters, which would do things to a terminal.
+    var printable: String {
+        String(map { $0.unicodeScalars.contains { $0.properties.generalCategory == .control } ? "?" : $0 })
+    }
 }

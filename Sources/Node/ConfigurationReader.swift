@@ -91,12 +91,13 @@ extension Configuration {
         return reader.read()
     }
 
-    /// The node with this id, or a sentence that says which there are.
-    func requireNode(_ id: String) -> Result<NodeEntry, ConfigurationProblem> {
-        if let place = place(of: id) { return .success(nodes[place]) }
+    /// The place of the node with this id.
+    /// - Throws: a sentence that says which there are.
+    func requirePlace(of id: String) throws(ConfigurationProblem) -> Int {
+        if let place = place(of: id) { return place }
         let ids = nodes.map(\.id)
         let near = Nearest.match(id, in: ids).map { "did you mean \"\($0)\"? " } ?? ""
-        let text = "no node has the id \"\(id)\"; \(near)The file has \(ids.joined(separator: ", "))"
-        return .failure(ConfigurationProblem(file: file, position: nil, path: "nodes", text: text))
+        let text = "no node has the id \"\(id.printable)\"; \(near)The file has \(ids.joined(separator: ", "))"
+        throw ConfigurationProblem(file: file, position: nil, path: "nodes", text: text)
     }
 }

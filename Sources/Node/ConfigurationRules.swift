@@ -15,7 +15,7 @@ extension ConfigurationReader {
             report.add(
                 place,
                 "\(nodes.count) nodes is an even number: a majority of \(nodes.count) is \(nodes.count / 2 + 1), "
-                    + "so it survives no more failures than \(fewer), and a split in half leaves nobody; "
+                    + "so it survives no more failures than \(fewer) would, and a split in half leaves no majority; "
                     + "use \(fewer) or \(nodes.count + 1)")
         }
         for (index, node) in nodes.enumerated() {

@@ -75,12 +75,13 @@ struct JSON5Parser {
             let keyPosition = position
             let key = try key()
             try skipBlank()
-            guard peek == ":" else { throw problem("expected : after the key \(key), found \(show(peek))") }
+            guard peek == ":" else { throw problem("expected : after the key \(key.printable), found \(show(peek))") }
             advance()
             try skipBlank()
             let value = try value()
             if let first = seen[key] {
-                let text = "the key \(key) appears twice in one object (first at line \(first.line)); remove one"
+                let text =
+                    "the key \(key.printable) appears twice in one object (first at line \(first.line)); remove one"
                 duplicates.append(Problem(position: keyPosition, text: text))
             } else {
                 seen[key] = keyPosition
@@ -113,12 +114,15 @@ struct JSON5Parser {
     private mutating func separator(
         orEnd end: Unicode.Scalar, after start: Position, opened: String
     ) throws(Problem) {
+        let line = position.line
         try skipBlank()
         switch peek {
         case ",": advance()
         case end: return
         case nil: throw unclosed(opened, start, String(end))
-        default: throw problem("expected , or \(end), found \(show(peek))")
+        default:
+            let hint = position.line > line ? "; is a comma missing at the end of line \(line)?" : ""
+            throw problem("expected , or \(end), found \(show(peek))\(hint)")
         }
     }
 

@@ -29,10 +29,11 @@ struct RuntimeParts: ~Copyable {
 extension Runtime {
     /// - Throws: everything that keeps this node from starting, with remedies.
     static func start(_ configuration: Configuration, node: String) throws(RuntimeProblem) -> Runtime {
-        guard let place = configuration.place(of: node) else {
-            let known = configuration.nodes.map(\.id).joined(separator: ", ")
-            throw RuntimeProblem(
-                description: "\(configuration.file): no node has the id \"\(node)\"; the nodes are \(known)")
+        let place: Int
+        do {
+            place = try configuration.requirePlace(of: node)
+        } catch {
+            throw RuntimeProblem(description: error.description)
         }
         let problems = FencePreflight.check(vips: configuration.fenceAddresses)
         for problem in problems where !problem.isFatal { Console.error("warning: \(problem.text)") }

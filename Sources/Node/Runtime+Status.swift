@@ -120,6 +120,11 @@ extension Runtime {
         traffic.responses = Array(figures.responses.dropFirst().prefix(5))
         traffic.retries = figures.retries
         traffic.errors = figures.errors
+        traffic.retriesDenied = figures.retriesDenied
+        traffic.refused = figures.refused
+        traffic.aborted = figures.aborted
+        traffic.bytesReceived = figures.bytesIn
+        traffic.bytesSent = figures.bytesOut
         traffic.frontends = configuration.frontends.map { frontend in
             StatusReport.Frontend(
                 name: frontend.name, address: "\(frontend.address ?? "*"):\(frontend.port)",

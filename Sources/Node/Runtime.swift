@@ -149,8 +149,9 @@ final class Runtime {
         takeProbeChanges(now: now)
         takeAdminRequests(now: now)
         if areServersStale { tellServers(now: now) }
-        if status.needsReport { status.respond(report(now: now), now: now.nanoseconds) }
+        // Before the reports, which hold the new events too: a stream that begins now gets each once.
         publishEvents(now: now)
+        if status.needsReport { status.respond(report(now: now), now: now.nanoseconds) }
     }
 
     /// Rounded up, so that the loop doesn't wake just before a deadline and spin.

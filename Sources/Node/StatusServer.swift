@@ -38,6 +38,8 @@ struct StatusServer: ~Copyable {
         static let requestNs: UInt64 = 5_000_000_000
         static let idleNs: UInt64 = 30_000_000_000
         static let answerNs: UInt64 = 15_000_000_000
+        /// A planned move first lets what is in flight finish.
+        static let moveNs: UInt64 = 120_000_000_000
         static let writeNs: UInt64 = 10_000_000_000
         static let lingerNs: UInt64 = 1_000_000_000
         /// A comment line on a silent stream, so that both ends notice a dead peer.
@@ -414,6 +416,7 @@ struct StatusServer: ~Copyable {
             needsReport = true
         case .change(let request):
             connections[slot].phase = .waitingForAnswer
+            if case .handover = request { connections[slot].deadlineNs = now + Limit.moveNs }
             adminRequests.append((AdminTicket(slot: slot, generation: connections[slot].generation), request))
         }
     }

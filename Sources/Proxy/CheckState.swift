@@ -4,6 +4,7 @@
 //   tick, start time reached       waiting→running  start
 //   finished(passed)               running→waiting  decided, when the verdict changes
 //   tick, timeout passed           running→waiting  abandon; counts as a failure
+//   gaveUp                         running→waiting  nothing counts: the probe failed on this node, not at the server
 //   suspect                        waiting          the next start comes at once (but see `suspicionGap`)
 //
 // The first result decides. After that `rise` passes or `fall` failures in a row change the verdict. Starts stand on a
@@ -38,6 +39,8 @@ public struct CheckState: Sendable {
     public enum Event: Equatable, Sendable {
         case tick
         case finished(passed: Bool)
+        /// The probe could not be made for want of something here.
+        case gaveUp
         case suspect
     }
 
@@ -105,7 +108,9 @@ public struct CheckState: Sendable {
             conclude(passed: false, nowNs: nowNs)
         case (.finished(let passed), .running):
             conclude(passed: passed, nowNs: nowNs)
-        case (.finished, .waiting):
+        case (.gaveUp, .running):
+            phase = .waiting(untilNs: max(nowNs + Self.suspicionGapNs, nextStart(nowNs: nowNs)))
+        case (.finished, .waiting), (.gaveUp, .waiting):
             break
         case (.suspect, .waiting(let untilNs)):
             suspected = verdict != .down

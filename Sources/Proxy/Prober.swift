@@ -107,6 +107,8 @@ public struct Prober: ~Copyable {
     private enum Outcome {
         case passed(String)
         case failed(String)
+        /// This node lacks something: it says nothing about the server.
+        case gaveUp(String)
     }
 
     private let kind: UInt8
@@ -238,6 +240,7 @@ public struct Prober: ~Copyable {
             probes[slot].descriptor = descriptor
             try System.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
             let code = System.connect(descriptor, target.address)
+            if code == EADDRNOTAVAIL || code == EAGAIN { throw SystemError(call: "connect", code: code) }
             if code != 0 {
                 finish(slot, .failed(Self.explain(code)), now: now, reactor: reactor)
                 return
@@ -245,7 +248,7 @@ public struct Prober: ~Copyable {
             // Edge-triggered registration reports what is already so: a connection made at once is not missed.
             try reactor.register(descriptor, Token(kind: kind, slot: slot, generation: probes[slot].generation))
         } catch {
-            finish(slot, .failed("can't probe: \(error)"), now: now, reactor: reactor)
+            finish(slot, .gaveUp("not checked: \(error)"), now: now, reactor: reactor)
         }
     }
 
@@ -304,10 +307,10 @@ public struct Prober: ~Copyable {
         record(index, outcome, now: now)
         release(slot)
         targets[index].slot = nil
-        if case .passed = outcome {
-            targets[index].check.step(.finished(passed: true), nowNs: now)
-        } else {
-            targets[index].check.step(.finished(passed: false), nowNs: now)
+        switch outcome {
+        case .passed: targets[index].check.step(.finished(passed: true), nowNs: now)
+        case .failed: targets[index].check.step(.finished(passed: false), nowNs: now)
+        case .gaveUp: targets[index].check.step(.gaveUp, nowNs: now)
         }
         carryOut(index, now: now, reactor: reactor)
     }
@@ -331,6 +334,7 @@ public struct Prober: ~Copyable {
         case .failed(let reason):
             targets[index].failures += 1
             targets[index].reason = reason
+        case .gaveUp(let reason): targets[index].reason = reason
         }
     }
 

@@ -107,11 +107,14 @@ import Testing
 
     @Test func requiresAKnownNode() throws {
         let configuration = try load(Examples.full).get()
-        #expect(try configuration.requireNode("n2").get().address == "10.0.0.12")
-        guard case .failure(let problem) = configuration.requireNode("n4") else { return #expect(Bool(false)) }
-        #expect(
-            problem.description
-                == "triad.json5: nodes: no node has the id \"n4\"; did you mean \"n1\"? The file has n1, n2, n3")
+        #expect(try configuration.requirePlace(of: "n2") == 1)
+        do {
+            _ = try configuration.requirePlace(of: "n4")
+            Issue.record("n4 was found")
+        } catch {
+            let text = "no node has the id \"n4\"; did you mean \"n1\"? The file has n1, n2, n3"
+            #expect(error.description == "triad.json5: nodes: \(text)")
+        }
     }
 
     // MARK: Digest
@@ -410,7 +413,7 @@ import Testing
         #expect(
             lines(text) == [
                 "triad.json5:4:10: nodes: 4 nodes is an even number: a majority of 4 is 3, so it survives no more failures "
-                    + "than 3, and a split in half leaves nobody; use 3 or 5"
+                    + "than 3 would, and a split in half leaves no majority; use 3 or 5"
             ])
     }
 
@@ -481,6 +484,23 @@ import Testing
     func checksVIPs(_ vip: String, _ message: String) {
         let found = lines(changed("vip", "vip: \(vip),"))
         #expect(found.contains { $0.hasSuffix(message) }, "\(found)")
+    }
+
+    /// Each value of a realistic file in turn becomes something else: there is an answer, and it names a place.
+    @Test func anyValueAnywhereIsAnswered() {
+        let words = Examples.full.split(separator: " ", omittingEmptySubsequences: false).map(String.init)
+        for (index, word) in words.enumerated() {
+            guard let first = word.first, first == "\"" || first == "[" || first.isNumber else { continue }
+            for wrong in ["null", "-1", "1e99", "NaN", "\"\"", "'\\u001b[2J'", "[]", "{}", "true", "[{}]", "[[]]"] {
+                var changed = words
+                changed[index] = wrong + word.filter { ",]}".contains($0) }
+                guard case .failure(let problems) = load(changed.joined(separator: " ")) else { continue }
+                for problem in problems.all {
+                    #expect(problem.position != nil)
+                    #expect(!problem.description.utf8.contains { $0 < 32 })
+                }
+            }
+        }
     }
 
     @Test func reportsEverythingInTheOrderOfTheFile() {

@@ -61,6 +61,7 @@ import Testing
         ("{\n a: [1,", "2:8: the file ends before the ] that closes the [ of line 2"),
         ("{a 1}", "1:4: expected : after the key a, found '1'"),
         ("{a: 1 b: 2}", "1:7: expected , or }, found 'b'"),
+        ("{a: 1 // x\n b: 2}", "2:2: expected , or }, found 'b'; is a comma missing at the end of line 1?"),
         ("{a: 1}}", "1:7: unexpected '}' after the end of the value"),
         ("{a: }", "1:5: unexpected '}'; a value should be here"),
         ("{,}", "1:2: unexpected ','; a key should be here"),

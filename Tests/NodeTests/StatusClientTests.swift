@@ -45,7 +45,7 @@ private final class Port: Sendable {
 
     var url: String { "http://127.0.0.1:\(port.withLock { $0 })" }
 
-    func client(timeoutMs: Int = 2000, token: String? = nil) throws -> HTTPClient {
+    func client(timeoutMs: Int = 10_000, token: String? = nil) throws -> HTTPClient {
         HTTPClient(url: try StatusURL(url), timeoutMs: timeoutMs, token: token)
     }
 
@@ -201,7 +201,7 @@ private final class Port: Sendable {
         ]
         for (raw, expected) in cases {
             let port = try Port(raw: raw)
-            let client = try port.client(timeoutMs: 300)
+            let client = try port.client(timeoutMs: raw.isEmpty ? 300 : 10_000)
             do throws(HTTPProblem) {
                 _ = try StatusCommand.fetch(client)
                 Issue.record("\(raw.debugDescription) was taken for a status")

@@ -187,6 +187,18 @@ private struct Run {
         #expect(run.check.verdict == .down)
     }
 
+    @Test func aProbeThatCouldNotBeMadeSaysNothing() {
+        var run = Run(pacing(fall: 1))
+        run.answer = (1, true)
+        run.advance(toMs: 10_500)
+        run.answer = nil
+        run.advance(toMs: 11_000)
+        run.check.step(.gaveUp, nowNs: run.nowNs)
+        #expect(run.check.verdict == .up)
+        #expect(!run.check.isRunning)
+        #expect(run.check.deadlineNs == 12_000 * ms)
+    }
+
     /// Whatever happens in whatever order: a probe at most at a time, verdicts alternate, and a deadline is ahead.
     @Test(arguments: 0..<50) func randomHistoriesKeepTheInvariants(seed: Int) {
         var random = SplitMix(state: UInt64(seed) &+ 1)
@@ -201,6 +213,9 @@ private struct Run {
             now += random.next() % 300 * ms
             switch random.next() % 4 {
             case 0: check.step(.suspect, nowNs: now)
+            case 1 where running && random.next() % 8 == 0:
+                check.step(.gaveUp, nowNs: now)
+                running = false
             case 1 where running:
                 check.step(.finished(passed: random.next() % 2 == 0), nowNs: now)
                 running = false
@@ -220,7 +235,9 @@ private struct Run {
                 }
             }
             #expect(check.isRunning == running, "seed \(seed)")
-            #expect(check.deadlineNs <= now + pacing.intervalNs * 2 + pacing.timeoutNs, "seed \(seed)")
+            #expect(
+                check.deadlineNs <= now + pacing.intervalNs * 2 + pacing.timeoutNs + CheckState.suspicionGapNs,
+                "seed \(seed)")
         }
     }
 }
