@@ -16,7 +16,7 @@ enum Listener {
     static func open(_ frontend: FrontendSettings, count: Int) throws(ProxyProblem) -> (
         descriptors: [Int32], port: UInt16
     ) {
-        var address = frontend.address
+        var address = usable(frontend.address)
         var descriptors: [Int32] = []
         do {
             try refuseIfTaken(address)
@@ -33,6 +33,16 @@ enum Listener {
             throw ProxyProblem(explain(error, frontend))
         }
         return (descriptors, address.port)
+    }
+
+    /// Every address of both families, on a machine that has only IPv4, is every IPv4 address.
+    private static func usable(_ address: SocketAddress) -> SocketAddress {
+        guard address.isIPv6, address.isAny else { return address }
+        guard let trial = try? System.socket(AF_INET6, SOCK_STREAM.rawValue) else {
+            return SocketAddress(high: 0, low: 0, port: address.port, isIPv6: false)
+        }
+        System.close(trial)
+        return address
     }
 
     /// SO_REUSEPORT would let us share the port with another process of ours (a second node by mistake) in silence:

@@ -80,7 +80,7 @@ import Testing
 
     @Test("a failed server is avoided while others are left, longer each time, until it connects") func avoidance() {
         var balancer = make([1, 1])
-        balancer.failed(10, nowMs: 1_000)
+        for _ in 0..<9 { balancer.failed(10, nowMs: 1_000) }
         for _ in 0..<4 { #expect(balancer.choose(nowMs: 1_249, tried: TriedServers()) == 11) }
         #expect(Set((0..<2).map { _ in balancer.choose(nowMs: 1_250, tried: TriedServers()) }) == [10, 11])
         balancer.failed(10, nowMs: 1_300)
@@ -210,5 +210,10 @@ import Testing
         #expect(!slab.isCurrent(first, generation) && !slab.isTaken(first) && slab.isTaken(second))
         #expect(slab.insert(3) == first)
         #expect(!slab.isCurrent(first, generation) && slab[first] == 3 && slab.count == 2)
+    }
+
+    @Test("an idle client costs at most 512 bytes beside the kernel's") func idleCost() {
+        // The slab adds two numbers, the wheel an entry of 24 bytes.
+        #expect(MemoryLayout<Session>.stride + 8 + 24 <= 512, "\(MemoryLayout<Session>.stride)")
     }
 }

@@ -35,4 +35,26 @@ import Testing
             RoutingTable(version: 1, backends: [[ServerRoute(id: "api/old", address: address)]]))
         #expect(plane.figures.servers.keys.sorted() == ["api/a", "api/b"])
     }
+
+    @Test("every address of both families, an address that isn't here, and one that is") func addresses() throws {
+        let server = try TestServer.answering { request in
+            let peer = request["x-forwarded-for"].first ?? ""
+            return "HTTP/1.1 200 OK\r\nContent-Length: \(peer.utf8.count)\r\n\r\n\(peer)"
+        }
+        let plane = try TestPlane([server.route]) {
+            $0.frontends[0].address = SocketAddress(high: 0, low: 0, port: 0, isIPv6: true)
+        }
+        for (overIPv6, peer) in [(false, "127.0.0.1"), (true, "::1")] {
+            // A machine without IPv6 has only the first.
+            guard let wire = try? Wire(port: plane.port, overIPv6: overIPv6) else {
+                #expect(overIPv6)
+                continue
+            }
+            try wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(try wire.readMessage().text == peer)
+        }
+        var elsewhere = try settings(port: 0)
+        elsewhere.frontends[0].address = try #require(SocketAddress("192.0.2.1:0"))
+        #expect(try DataPlane(elsewhere).ports != [0])
+    }
 }

@@ -47,10 +47,13 @@ final class Wire: @unchecked Sendable {
 
     /// Connects to a local port.
     /// - Parameter receiveBytes: SO_RCVBUF, for clients that are slow to read.
-    convenience init(port: UInt16, receiveBytes: Int32? = nil) throws {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    convenience init(port: UInt16, overIPv6: Bool = false, receiveBytes: Int32? = nil) throws {
+        let descriptor = socket(overIPv6 ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         if var receiveBytes { setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &receiveBytes, 4) }
-        let address = SocketAddress(high: 0x7f00_0001 << 32, low: 0, port: port, isIPv6: false)
+        let address =
+            overIPv6
+            ? SocketAddress(high: 0, low: 1, port: port, isIPv6: true)
+            : SocketAddress(high: 0x7f00_0001 << 32, low: 0, port: port, isIPv6: false)
         let outcome = address.withSockaddr { Glibc.connect(descriptor, $0, $1) }
         self.init(descriptor: descriptor)
         if outcome != 0 { throw WireFailure.reset }

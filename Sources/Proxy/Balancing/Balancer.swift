@@ -115,9 +115,9 @@ struct Balancer {
         if balance == .leastConnections, let index = index(of: slot) { candidates[index].inFlight += change }
     }
 
-    /// A connection to this server failed.
+    /// A connection to this server failed. All that fail while it is avoided anyway are one failure.
     mutating func failed(_ slot: Int, nowMs: UInt64) {
-        guard let index = index(of: slot) else { return }
+        guard let index = index(of: slot), candidates[index].avoidUntilMs <= nowMs else { return }
         if candidates[index].avoidUntilMs == 0 { avoided += 1 }
         let span = min(Self.avoidMs << UInt64(min(candidates[index].failures, 8)), Self.avoidMsMax)
         candidates[index].avoidUntilMs = nowMs + span

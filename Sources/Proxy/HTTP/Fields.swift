@@ -134,7 +134,9 @@ struct FieldTable {
     func framing(_ bytes: Span<UInt8>) throws(Refusal) -> Framing {
         var framing = Framing()
         var options = 0
-        for field in fields {
+        // WHY: by index; iterating the array itself would retain it.
+        for index in fields.indices {
+            let field = fields[index]
             switch field.name {
             case .contentLength:
                 framing.lengthLines += 1
@@ -166,7 +168,8 @@ struct FieldTable {
 
     /// Whether a Connection field names this one.
     func isNominated(_ bytes: Span<UInt8>, _ name: Range<Int>) -> Bool {
-        for field in fields where field.name == .connection {
+        for index in fields.indices where fields[index].name == .connection {
+            let field = fields[index]
             var cursor = Int(field.valueStart)
             while let option = Bytes.nextElement(bytes, &cursor, Int(field.valueEnd)) {
                 if Bytes.equal(bytes, option, name) { return true }
