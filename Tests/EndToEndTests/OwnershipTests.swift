@@ -56,6 +56,8 @@ import Testing
     @Test func twoOwnersAreABrokenPromise() {
         let record = record([(10, "n1", true), (200, "n2", true), (210, "n1", false)])
         #expect(window(record, fresh: []).broken(.init()) == ["n1 and n2 owned the VIP together for 10.0 ms"])
+        #expect(window(record, fresh: []).broken(.init(overlapMs: 9)).count == 1)
+        #expect(window(record, fresh: []).broken(.init(overlapMs: 11)) == [])
     }
 
     @Test func failuresAreAllowedOnlyWhereTheyMustBe() {
