@@ -275,6 +275,7 @@ extension Worker {
     private mutating func finishExchange(_ slot: Int) {
         releaseLink(slot)
         buffers.release(&sessions[slot].response)
+        sessions[slot].isHeadMethod = false
         if sessions[slot].isBusy {
             sessions[slot].isBusy = false
             counters.add(.inFlight, -1)
