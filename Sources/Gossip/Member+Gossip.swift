@@ -9,6 +9,12 @@ extension Member {
 
     mutating func heard(from peer: MemberID, boot: UInt64, now: Instant) {
         peers[peer.index].heardAt = now
+        if boot > peers[peer.index].boot {
+            // It may have come back with less than it had: its disk was replaced, or damaged and moved away.
+            peers[peer.index].matchIndex = 0
+            peers[peer.index].nextIndex = log.lastIndex + 1
+            peers[peer.index].transfer = nil
+        }
         peers[peer.index].boot = boot
         noteAlive(peer, at: now)
         if boot > views[peer.index].boot {
