@@ -9,12 +9,19 @@ extension ClusterTests {
     @Test func leaderIsKilled() throws {
         try EndToEnd.withCluster { story in
             let cluster = story.cluster
+            // A dead server that every leader to come must know of, from the first request on.
+            try cluster.signalAPI(3, SIGKILL)
+            try cluster.waitForAgreement("API 3 down") { $0.health("api_3") == "down" }
             let first = try cluster.waitForOwner()
             try story.window {
                 try cluster.killMain(first)
             } until: {
                 try story.waitForTakeOver(from: first)
             }.require("kill -9 of the main process", .init(outageMs: 50 * EndToEnd.slack, keptMayFail: true))
+            let successor = try #require(cluster.status(try cluster.waitForOwner()))
+            let served = successor.servers.filter { $0.requests > 0 }.map(\.id).sorted()
+            try #require(served == ["api_1", "api_2", "api_4", "api_5"], "the new leader asked a dead server")
+            try cluster.startAPI(3)
             try cluster.bringBack(first)
             try cluster.waitUntilSettled()
 
