@@ -1,4 +1,4 @@
-// DeploymentTests: what users copy from (the compose deployment, the README) is valid and agrees with itself.
+// DeploymentTests: the configuration that compose.yaml gives its nodes names the addresses that compose.yaml gives out.
 
 import Foundation
 import Testing
@@ -45,14 +45,5 @@ struct DeploymentTests {
         let vip = try #require(configuration.vips.first?.address.split(separator: "/").first)
         #expect(lines.contains { $0.contains("command: [load, \"http://\(vip)/\"") }, "the client asks the VIP")
         #expect(!addresses.values.contains(String(vip)), "no container has the VIP as its own address")
-    }
-
-    @Test("the README's example is valid") func readme() throws {
-        let readme = try text("README.md")
-        let begin = try #require(readme.firstRange(of: "```json5\n"))
-        let end = try #require(readme[begin.upperBound...].firstRange(of: "```"))
-        let example = try configuration(String(readme[begin.upperBound..<end.lowerBound]), "README.md")
-        #expect(example.nodes.count == 3)
-        #expect(example.backends.count == 1)
     }
 }

@@ -73,15 +73,16 @@ struct Balancer {
     private mutating func choose(_ tried: TriedServers, avoiding: Bool) -> Int? {
         var best = -1
         var sum: Int32 = 0
-        let count = candidates.count
-        for step in 0..<count {
-            // Start after the last choice, so that equals take turns.
-            let index = (turn + 1 + step) % count
-            let candidate = candidates[index]
-            if avoiding && candidate.avoidUntilMs != 0 || tried.contains(candidate.slot) { continue }
+        // Start after the last choice, so that equals take turns.
+        var index = turn
+        for _ in candidates.indices {
+            index += 1
+            if index >= candidates.count { index = 0 }
+            if avoiding && candidates[index].avoidUntilMs != 0 { continue }
+            if !tried.isEmpty && tried.contains(candidates[index].slot) { continue }
             if balance == .roundRobin {
-                sum += candidate.weight
-                candidates[index].credit += candidate.weight
+                sum += candidates[index].weight
+                candidates[index].credit += candidates[index].weight
             }
             if best < 0 || isBetter(candidates[index], than: candidates[best]) { best = index }
         }
