@@ -102,7 +102,7 @@ import Testing
             log.note(try wire.readMessage())
             if number == 1 { _ = try? wire.readToEnd() } else { try wire.send(Self.ok) }
         }
-        let plane = try TestPlane([server.route]) { $0.timeouts.serverMs = 100 }
+        let plane = try TestPlane([server.route]) { $0.timeouts.serverMs = 400 }
         let wire = try plane.connect()
         try wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         let response = try wire.readMessage()
@@ -128,7 +128,7 @@ import Testing
             return descriptor
         }
         defer { fillers.forEach(System.close) }
-        let plane = try TestPlane([hole]) { $0.timeouts.connectMs = 100 }
+        let plane = try TestPlane([hole]) { $0.timeouts.connectMs = 400 }
         #expect(try plane.get().status == 504)
         let good = try TestServer.saying("good")
         plane.publish([hole, good.route])
