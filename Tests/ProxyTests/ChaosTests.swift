@@ -116,6 +116,7 @@ import Testing
         #expect(figures.requests > 300 && figures.refused > 0 && figures.aborted > 0 && figures.errors > 0)
         let calm = try TestServer.saying("calm")
         plane.publish([calm.route])
-        #expect(try plane.get().text == "calm")
+        // The workers take the new table a moment later, and a busy machine may miss a timeout of 100 ms.
+        #expect((0..<50).contains { _ in (try? plane.get().text) == "calm" }, "seed \(seed)")
     }
 }
