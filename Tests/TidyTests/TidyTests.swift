@@ -84,8 +84,12 @@ struct TidyTests {
     }
 
     @Test("every module has its design written down", arguments: Rules.imports.keys.sorted().filter { $0 != "CLinux" })
-    func designs(module: String) {
-        #expect(SourceTree.text("Sources/\(module)/DESIGN.md") != nil, "Sources/\(module)/DESIGN.md is missing")
+    func designs(module: String) throws {
+        let path = "Sources/\(module)/DESIGN.md"
+        let design = try #require(SourceTree.text(path), "\(path) is missing: write how the module works and why")
+        let sections = design.split(separator: "\n").count { $0.hasPrefix("## ") }
+        #expect(
+            sections >= 3 && design.count > 2_000, "\(path) is a stub: context, choices, what was rejected, figures")
     }
 
     @Test("the package depends on nothing outside, and is built with its checks on") func manifest() throws {
