@@ -59,7 +59,7 @@ struct ChecksTests {
         ])
     func unsafeCode(snippet: String) {
         #expect(lines(Checks.unsafeCode, snippet) == [1])
-        #expect(lines(Checks.unsafeCode, snippet, "Sources/Proxy/System.swift").isEmpty)
+        #expect(lines(Checks.unsafeCode, snippet, "Sources/Proxy/System/System.swift").isEmpty)
         #expect(lines(Checks.unsafeCode, "// \(snippet)").isEmpty)
     }
 
