@@ -60,7 +60,7 @@ int clinux_raise_process(pid_t process) {
 int clinux_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal); }
 
 pid_t clinux_spawn(const char *path, char *const arguments[], char *const environment[], int input, int output,
-                   int error, int death_signal, int new_session) {
+                   int error, int keep, int death_signal, int new_session) {
     pid_t parent = getpid();
     // The child borrows this process's memory until it has become the program: it may touch no variable.
     pid_t child = vfork();
@@ -70,11 +70,13 @@ pid_t clinux_spawn(const char *path, char *const arguments[], char *const enviro
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (new_session) setsid();
     // Each source is moved out of the way first, so that no dup2 overwrites one still needed.
-    int sources[3] = {fcntl(input, F_DUPFD, 3), fcntl(output, F_DUPFD, 3), fcntl(error, F_DUPFD, 3)};
-    for (int target = 0; target < 3; target++)
-        if (sources[target] < 0 || dup2(sources[target], target) < 0) _exit(127);
-    if (syscall(SYS_close_range, 3u, ~0u, 0u) != 0)
-        for (int descriptor = 3; descriptor < 1024; descriptor++) close(descriptor);
+    unsigned count = keep < 0 ? 3 : 4;
+    int sources[4] = {fcntl(input, F_DUPFD, 4), fcntl(output, F_DUPFD, 4), fcntl(error, F_DUPFD, 4), -1};
+    if (keep >= 0) sources[3] = fcntl(keep, F_DUPFD, 4);
+    for (unsigned target = 0; target < count; target++)
+        if (sources[target] < 0 || dup2(sources[target], (int)target) < 0) _exit(127);
+    if (syscall(SYS_close_range, count, ~0u, 0u) != 0)
+        for (int descriptor = (int)count; descriptor < 1024; descriptor++) close(descriptor);
     if (death_signal != 0) {
         prctl(PR_SET_PDEATHSIG, death_signal);
         // It may have ended before the line above took effect.

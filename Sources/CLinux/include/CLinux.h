@@ -42,11 +42,11 @@ int clinux_die_with_parent(int signal);
 /// The same for another process, such as a child just started. Returns 2, 1 or 0 likewise.
 int clinux_raise_process(pid_t process);
 
-/// Starts a program, without copying this process (vfork): its descriptors 0, 1 and 2 are the ones given, no others
-/// stay open, no signal is blocked. `death_signal`, unless 0, is sent to it when the calling thread ends, whatever
+/// Starts a program, without copying this process (vfork): its descriptors 0, 1 and 2 are the ones given, 3 is `keep`
+/// unless that is -1, no others stay open, no signal is blocked. `death_signal`, unless 0, is sent to it when the calling thread ends, whatever
 /// state it is in. `new_session` frees it from the terminal. The process id, or -1 with errno.
 pid_t clinux_spawn(const char *path, char *const arguments[], char *const environment[], int input, int output,
-                   int error, int death_signal, int new_session);
+                   int error, int keep, int death_signal, int new_session);
 
 /// Lets programs that this one starts have a capability (CAP_…) that it has itself, also when not run by root: makes it
 /// inheritable and ambient. 0 or -1 with errno.

@@ -10,7 +10,8 @@ import Glibc
 import Proxy
 
 struct Announcer: ~Copyable {
-    private let socket: Int32
+    /// For the fence's tool to hold open; nobody else's to use.
+    let socket: Int32
 
     /// Fails without CAP_NET_RAW.
     init() throws(SystemError) {

@@ -65,8 +65,10 @@ struct FenceLink: ~Copyable {
     ///   - release: the payload by which the fence tells the peers that `term`'s lease is released, if this
     ///     process is killed.
     mutating func hold(until: Instant, term: UInt64, order: UInt64, release: [UInt8]) {
-        heldTerm = term
         lastOrder = order
+        // Lost; the next fence's `ready` ends it.
+        guard child != nil else { return lostOrder = order }
+        heldTerm = term
         guard waiting.isEmpty else { return flush() }
         // Not queued: what can't be said now is out of date when it can.
         if send(.hold(until: until, term: term, order: order, release: release)) { lastSentOrder = order }
@@ -75,6 +77,7 @@ struct FenceLink: ~Copyable {
     /// Let go; answered with `dropped`.
     mutating func drop(order: UInt64) {
         lastOrder = order
+        guard child != nil else { return lostOrder = order }
         lastSentOrder = order
         put(.drop(order: order))
     }
@@ -122,7 +125,7 @@ struct FenceLink: ~Copyable {
     /// What the fence said, oldest first.
     ///
     /// A `ready` after `died` says also that nothing is held; so that nobody has to remember, it is preceded by a
-    /// `dropped` when the fence that ended may have held.
+    /// `dropped` for every order that the fence which ended was given.
     mutating func nextAnswer() -> FenceAnswer? { answers.isEmpty ? nil : answers.removeFirst() }
 
     // MARK: private
@@ -130,7 +133,11 @@ struct FenceLink: ~Copyable {
     private mutating func note(_ answer: FenceAnswer) {
         switch answer {
         case .ready:
-            if let term = lostTerm { answers.append(.dropped(order: lastOrder, term: term, cause: .expired)) }
+            // Not `lastOrder`: later ones have been said to the fence that has just become ready.
+            if let order = lostOrder {
+                answers.append(.dropped(order: order, term: lostTerm ?? 0, cause: .expired))
+            }
+            lostOrder = nil
             lostTerm = nil
         case .dropped(lastSentOrder, let term, let cause):
             heldTerm = nil
@@ -140,13 +147,15 @@ struct FenceLink: ~Copyable {
         answers.append(answer)
     }
 
-    /// The term that a fence which ended may have held.
+    /// The term that a fence which ended may have held, and the last order that ended with it.
     private var lostTerm: UInt64?
+    private var lostOrder: UInt64?
 
     private mutating func died(on reactor: borrowing Reactor, _ now: Instant) {
         end()
         if finishing { return }
         lostTerm = heldTerm ?? lostTerm
+        lostOrder = lastOrder
         heldTerm = nil
         answers.append(.died("the fence ended; a new one is started"))
         // The first time at once, then with a pause: what it left has to be swept.

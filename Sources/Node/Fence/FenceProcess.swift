@@ -39,6 +39,8 @@ struct FenceProcess: ~Copyable {
         FenceSystem.ignoreSignals()
         clinux_name_thread("triad-fence")
         _ = clinux_raise_priority()
+        // CAP_NET_ADMIN: where we are not root but have it, `ip` must have it too.
+        _ = clinux_pass_on_capability(12)
         _ = clinux_set_nonblocking(STDIN_FILENO)
         guard let settings = firstCommand() else {
             Console.error(usage)
@@ -224,7 +226,7 @@ struct FenceProcess: ~Copyable {
     }
 
     private mutating func startTool() {
-        if let problem = tool.start() { return step(.toolEnded(reason: problem)) }
+        if let problem = tool.start(keep: announcer?.socket ?? -1) { return step(.toolEnded(reason: problem)) }
         guard let descriptor = tool.descriptor else { return }
         do throws(SystemError) {
             try reactor.registerForReading(descriptor, Token(kind: Source.tool.rawValue, slot: 0))

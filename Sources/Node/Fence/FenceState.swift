@@ -501,7 +501,7 @@ struct FenceState: Sendable {
         if let cause = owed {
             owed = nil
             // A hold that waits for this drop is not over.
-            let order = until == nil ? lastOrder : beganWith - 1
+            let order = until == nil ? lastOrder : max(1, beganWith) - 1
             if leaving == nil { effects.append(.report(.dropped(order: order, term: term, cause: cause))) }
         }
         switch leaving {

@@ -41,21 +41,23 @@ enum FenceSystem {
     static func spawnFence(program: String, environment: [String]) throws(SystemError) -> FenceChild {
         let (ours, theirs) = try pair(packets: true)
         return try spawn(
-            program, ["triad", "fence"], environment, ours: ours, input: theirs, error: STDERR_FILENO, isTool: false)
+            program, ["triad", "fence"], environment, ours: ours, input: theirs, error: STDERR_FILENO, keep: -1,
+            isTool: false)
     }
 
     /// Starts a tool that reads commands: standard input and error are one stream pair. It is killed by the kernel when
     /// the calling thread ends, whatever state either is in.
-    static func spawnTool(_ path: String, _ arguments: [String]) throws(SystemError) -> FenceChild {
+    /// - Parameter keep: a descriptor that it holds open without knowing of it; -1 for none.
+    static func spawnTool(_ path: String, _ arguments: [String], keep: Int32) throws(SystemError) -> FenceChild {
         let (ours, theirs) = try pair(packets: false)
         return try spawn(
             path, arguments, ["LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"], ours: ours, input: theirs,
-            error: theirs, isTool: true)
+            error: theirs, keep: keep, isTool: true)
     }
 
     private static func spawn(
         _ path: String, _ arguments: [String], _ environment: [String], ours: Int32, input: Int32, error: Int32,
-        isTool: Bool
+        keep: Int32, isTool: Bool
     ) throws(SystemError) -> FenceChild {
         let null = open("/dev/null", O_RDWR | O_CLOEXEC)
         defer {
@@ -64,7 +66,8 @@ enum FenceSystem {
         }
         let process = withCStrings(arguments) { arguments in
             withCStrings(environment) { environment in
-                clinux_spawn(path, arguments, environment, input, null, error, isTool ? SIGKILL : 0, isTool ? 0 : 1)
+                clinux_spawn(
+                    path, arguments, environment, input, null, error, keep, isTool ? SIGKILL : 0, isTool ? 0 : 1)
             }
         }
         if process < 0 {

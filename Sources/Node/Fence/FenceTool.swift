@@ -39,11 +39,14 @@ struct FenceTool: ~Copyable {
     var descriptor: Int32? { child?.descriptor }
 
     /// What went wrong, if it could not be started.
-    mutating func start() -> String? {
+    /// - Parameter keep: the packet socket, or -1. Closing the last reference to one makes the kernel wait for other
+    ///   processors (packet_release calls synchronize_net), tens of milliseconds on a busy machine. A fence that is
+    ///   killed must not spend them before the kernel gets to killing its tool, so the tool holds another reference.
+    mutating func start(keep: Int32) -> String? {
         stop()
         guard let path else { return "no ip on PATH: install iproute2" }
         do throws(SystemError) {
-            let started = try FenceSystem.spawnTool(path, ["ip", "-force", "-batch", "-"])
+            let started = try FenceSystem.spawnTool(path, ["ip", "-force", "-batch", "-"], keep: keep)
             child = started
             // A busy data plane must not delay it either.
             _ = clinux_raise_process(started.process)

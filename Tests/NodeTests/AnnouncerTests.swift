@@ -1,0 +1,141 @@
+// AnnouncerTests: the frames byte for byte, on a wire, and what a neighbour's kernel makes of them.
+
+import CLinux
+import Glibc
+import Proxy
+import Testing
+
+@testable import Node
+
+@Suite struct AnnouncerFrameTests {
+    private let hardware: [UInt8] = [0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee]
+
+    private func hex(_ text: String) -> [UInt8] {
+        text.split { $0 == " " || $0 == "\n" }.flatMap { word in
+            stride(from: 0, to: word.count, by: 2).compactMap { UInt8(word.dropFirst($0).prefix(2), radix: 16) }
+        }
+    }
+
+    @Test func gratuitousARPAsRequestAndReply() throws {
+        let address = try #require(SocketAddress(address: "10.0.0.100", port: 0))
+        #expect(
+            Announcer.Frames.announcing(address, hardware: hardware) == [
+                hex(
+                    """
+                    ffffffffffff 02aabbccddee 0806 0001 0800 06 04 0001
+                    02aabbccddee 0a000064 000000000000 0a000064
+                    """),
+                hex(
+                    """
+                    ffffffffffff 02aabbccddee 0806 0001 0800 06 04 0002
+                    02aabbccddee 0a000064 02aabbccddee 0a000064
+                    """),
+            ])
+    }
+
+    @Test func unsolicitedNeighbourAdvertisement() throws {
+        let address = try #require(SocketAddress(address: "fd00::64", port: 0))
+        let frames = Announcer.Frames.announcing(address, hardware: hardware)
+        #expect(frames.count == 1)
+        var frame = try #require(frames.first)
+        // Everything but the checksum, then the checksum: the sum over it all, itself included, is zero (RFC 4443, 2.3).
+        let sum = Array(frame[56..<58])
+        frame.replaceSubrange(56..<58, with: [0, 0])
+        #expect(
+            frame
+                == hex(
+                    """
+                    333300000001 02aabbccddee 86dd 60000000 0020 3a ff
+                    fd000000000000000000000000000064 ff020000000000000000000000000001
+                    88 00 0000 20000000 fd000000000000000000000000000064 0201 02aabbccddee
+                    """))
+        let pseudo = Array(frame[22..<54]) + [0, 0, 0, 32, 0, 0, 0, 58]
+        #expect(Announcer.Frames.checksum(pseudo + frame[54..<56] + sum + frame[58...]) == 0)
+        #expect(sum != [0, 0])
+    }
+
+    @Test func checksumOfRFC1071sExample() {
+        #expect(Announcer.Frames.checksum([0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]) == ~0xddf2)
+    }
+}
+
+@Suite(.serialized, .enabled(if: geteuid() == 0, "needs root, to make network namespaces"))
+struct AnnouncerWireTests {
+    /// What arrives at the other end of the bench's link, with its time.
+    private func announcements(_ vip: String, forMs: Int, kind: [UInt8]) throws -> [Double] {
+        let bench = try FenceBench(vips: [vip])
+        defer { bench.close() }
+        #expect(bench.live(3000) { $0.has(.answer(.ready)) })
+        // ETH_P_ALL
+        let wire = try System.socket(AF_PACKET, SOCK_RAW.rawValue, Int32(UInt16(3).bigEndian))
+        defer { System.close(wire) }
+        bench.leads = true
+        var times: [Double] = []
+        bench.live(forMs) { bench in
+            while case .bytes(let frame) = FenceSystem.read(wire, max: 2048) {
+                // Target fd88::100, to ff02::1.
+                if frame.count >= 86, Array(frame[12..<14]) == [0x86, 0xdd], frame[53] == 1, [frame[54]] == kind,
+                    Array(frame[62..<64]) == [0xfd, 0x88], Array(frame[76..<78]) == [0x01, 0x00]
+                {
+                    times.append(bench.nowMs)
+                }
+                if frame.count >= 42, Array(frame[12..<14]) == [0x08, 0x06], Array(frame[20..<22]) == kind,
+                    Array(frame[38..<42]) == [10, 88, 0, 100]
+                {
+                    times.append(bench.nowMs)
+                }
+            }
+            return false
+        }
+        let held = bench.times(of: .appeared(vip)).first ?? 0
+        return times.map { $0 - held }
+    }
+
+    /// Seen twice each: leaving eth0 and arriving at far0.
+    private func expectBurst(_ times: [Double]) {
+        #expect(times.count == 8, "\(times)")
+        for (index, expected) in [0, 0, 50, 50, 200, 200, 1000, 1000].enumerated() where index < times.count {
+            #expect(abs(times[index] - Double(expected)) < 40, "\(times)")
+        }
+    }
+
+    @Test func aRequestBurstAfterTheAddressAppears() throws {
+        expectBurst(try announcements(FenceBench.vip, forMs: 1300, kind: [0, 1]))
+    }
+
+    @Test func aReplyBurstAfterTheAddressAppears() throws {
+        expectBurst(try announcements(FenceBench.vip, forMs: 1300, kind: [0, 2]))
+    }
+
+    @Test func anAdvertisementBurstAfterTheAddressAppears() throws {
+        expectBurst(try announcements(FenceBench.vip6, forMs: 1300, kind: [136]))
+    }
+
+    /// A neighbour that knows the VIP at another machine's address learns better.
+    @Test func aNeighbourFollows() throws {
+        let bench = try FenceBench(vips: [FenceBench.vip, FenceBench.vip6])
+        defer { bench.close() }
+        let far = "\(bench.name)-far"
+        FenceBench.shell(
+            """
+            ip netns add \(far); ip -n \(bench.name) link set far0 netns \(far); ip -n \(far) link set far0 up
+            ip -n \(far) addr add 10.88.0.200/24 dev far0; ip -n \(far) addr add fd88::200/64 dev far0 nodad
+            ip -n \(far) neigh replace \(FenceBench.vip) lladdr 02:00:00:00:00:99 dev far0 nud stale
+            ip -n \(far) neigh replace \(FenceBench.vip6) lladdr 02:00:00:00:00:99 dev far0 nud stale
+            """)
+        defer { FenceBench.shell("ip netns del \(far)") }
+        #expect(bench.live(3000) { $0.has(.answer(.ready)) })
+        bench.leads = true
+        #expect(bench.live(3000) { $0.has(.answer(.held(term: 7))) })
+        let bytes = try #require(FenceSystem.interface("eth0")).hardware
+        let hardware = [bytes.0, bytes.1, bytes.2, bytes.3, bytes.4, bytes.5].map { byte in
+            let text = String(byte, radix: 16)
+            return text.count == 1 ? "0" + text : text
+        }.joined(separator: ":")
+        for vip in [FenceBench.vip, FenceBench.vip6] {
+            let knows = "ip -n \(far) neigh show \(vip) dev far0 | grep -q \(hardware)"
+            // The kernel refuses a second change within a second (neigh/…/locktime): hence the burst's last.
+            #expect(bench.live(2500) { _ in FenceBench.shell(knows) == 0 }, "\(vip) is not at \(hardware)")
+        }
+    }
+}
