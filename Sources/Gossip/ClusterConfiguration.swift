@@ -26,9 +26,10 @@ public struct Timing: Equatable, Sendable {
     var digest: Duration { max(.milliseconds(100), heartbeat * 3) }
     /// A member not heard of for this long has no say in verdicts and counts as dead.
     public var silence: Duration { max(.seconds(1), electionTimeoutMax * 2) }
-    /// How long an address may outlive the last renewal by a node that stopped whole. Measured 0.7–1.05 s for
-    /// `valid_lft 1`, which counts whole seconds.
-    public static let addressLifetime: Duration = .milliseconds(1100)
+    /// How long an address may outlive the lease of a node that stopped whole. `valid_lft 1` was measured to last 1.00
+    /// to 1.25 s (the kernel rounds its check up to a whole second when that is near), and a line in `ip`'s hands may
+    /// renew it up to 31 ms after the lease.
+    public static let addressLifetime: Duration = .milliseconds(1300)
 }
 
 /// How much a new leader waits for an old owner that it can't hear.

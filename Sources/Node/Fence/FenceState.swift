@@ -87,7 +87,7 @@ struct FenceState: Sendable {
         /// Letting go begins this long before `until`, so that it is done by then.
         static let lead: Duration = .milliseconds(3)
         /// The kernel kills this process that long after `until`. A late line can put an address back no later than
-        /// this, for at most 1.05 s (PERFORMANCE.md): within the 1.1 s that a new owner waits.
+        /// this, for at most 1.25 s: within the 1.3 s that a new owner waits (`Timing.addressLifetime`).
         static let killGrace: Duration = .milliseconds(30)
         /// A line unanswered for that long: `ip` is stopped, hangs or starves.
         static let stuckHolding: Duration = .milliseconds(50)
