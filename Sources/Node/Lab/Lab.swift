@@ -88,7 +88,7 @@ final class Lab {
             if Double(System.bootNanoseconds() - start) > seconds * 1e9 {
                 throw LabProblem("not within \(seconds.formatted) s: \(what)")
             }
-            LabSystem.pause(milliseconds: 5)
+            LabSystem.pause(milliseconds: 10)
         }
         return Double(System.bootNanoseconds() - start) / 1e6
     }
@@ -97,7 +97,8 @@ final class Lab {
 
     /// Starts a process in a host of the network, as the leader of a process group of its own.
     func start(_ name: String, _ command: [String], on host: String, log: String) throws -> LabProcess {
-        let spawn = LabSystem.Spawn(command: command, output: log + ".out", errors: log + ".log")
+        // Whatever else this machine is busy with is not part of the experiment.
+        let spawn = LabSystem.Spawn(command: command, output: log + ".out", errors: log + ".log", isRaised: true)
         let pid = try holder.spawn(spawn, in: try network.host(host))
         let process = LabProcess(name: name, pid: pid, output: log + ".out", errors: log + ".log")
         running.append(process)
@@ -157,6 +158,13 @@ final class Lab {
             events = readEvents()
             return events.contains { $0.address == mark && $0.isDeleted && $0.namespace == nil }
         }
+        return try record(of: events)
+    }
+
+    /// What has been reported so far: for polling, since it starts no process. The last change may still be missing.
+    func ownershipSoFar() throws -> OwnershipRecord { try record(of: readEvents()) }
+
+    private func record(of events: [AddressEvent]) throws -> OwnershipRecord {
         let lost = LabSystem.readText(monitor.errors) ?? ""
         if !lost.isEmpty { throw LabProblem("the ownership record has holes: \(lost)") }
         return OwnershipRecord(

@@ -216,9 +216,9 @@ final class LabCluster {
         return try lab.run(arguments + ["--url", url, "--token-file", tokenFile], on: LabNetwork.clientName)
     }
 
-    /// Who owns the VIP alone at this moment, by the kernel's record.
+    /// Who owns the VIP alone at this moment, by the kernel's record; for polling.
     func owner() throws -> String? {
-        let owners = try lab.ownership().owners
+        let owners = try lab.ownershipSoFar().owners
         return owners.count == 1 ? owners[0] : nil
     }
 

@@ -163,6 +163,8 @@ enum LabSystem {
         var errors: String?
         /// A descriptor for standard input; nil: /dev/null.
         var input: Int32?
+        /// Above ordinary processes, where that is allowed.
+        var isRaised = false
     }
 
     /// Starts a child in the calling thread's namespaces.
@@ -197,10 +199,11 @@ enum LabSystem {
         defer {
             for text in arguments + environment { free(text) }
         }
-        // Whatever else this machine is busy with is not part of the experiment. A child inherits the thread's value.
-        let ordinary = getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0)
-        let isRaised = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -10) == 0
-        defer { if isRaised { setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, ordinary) } }
+        // A child inherits the calling thread's priority.
+        let which = __priority_which_t(PRIO_PROCESS.rawValue)
+        let ordinary = getpriority(which, 0)
+        let isRaised = spawn.isRaised && setpriority(which, 0, -10) == 0
+        defer { if isRaised { setpriority(which, 0, ordinary) } }
         var pid: pid_t = 0
         let code = posix_spawn(&pid, path, &actions, &attributes, &arguments, &environment)
         if code != 0 { throw LabProblem("\(name): \(System.explain(code))") }
