@@ -15,26 +15,44 @@ enum EndToEnd {
     /// `triad demo` in a release build judges by the promised numbers.
     static let slack = 4.0
 
+    /// How often a story is told when the machine itself stood still meanwhile.
+    private static let attempts = 3
+
     /// Runs a story on a cluster that has settled, with clients, then checks what must hold in every story: never two
     /// owners, from before the first start to the end.
+    ///
+    /// A story that fails while the machine did not run even the clients for a tenth of a second proves nothing about time,
+    /// and is told again; what is required with `#require` (who may own the VIP, what may not get lost) is never excused.
     static func withCluster(
-        _ options: LabClusterOptions = LabClusterOptions(), _ story: (Story) throws -> Void
+        _ options: LabClusterOptions = LabClusterOptions(), _ body: (Story) throws -> Void
     ) throws {
-        let lab = try Lab()
-        defer { lab.tearDown() }
-        let start = System.bootNanoseconds()
-        let cluster = try LabCluster(lab, options)
-        do {
-            try cluster.startAll()
-            try cluster.waitUntilSettled()
-            let told = try Story(cluster)
-            try story(told)
-            if options.fencing == "wait" { try #require(try lab.ownership().overlaps == []) }
-        } catch {
-            lab.keepDirectory()
-            let timeline = (try? lab.ownership().timeline(from: start)) ?? "  no record\n"
-            LabSystem.say("\n\(error)\n\(cluster.logTails())\nownership:\n\(timeline)kept: \(lab.directory)\n")
-            throw error
+        for attempt in 1... {
+            let lab = try Lab(inMemory: true)
+            defer { lab.tearDown() }
+            let start = System.bootNanoseconds()
+            let cluster = try LabCluster(lab, options)
+            var story: Story?
+            do {
+                try cluster.startAll()
+                try cluster.waitUntilSettled()
+                let told = try Story(cluster)
+                story = told
+                try body(told)
+                if options.fencing == "wait" { try #require(try lab.ownership().overlaps == []) }
+                return
+            } catch {
+                let record = try? lab.ownership()
+                let isSafe = options.fencing == "trust" || record?.overlaps.isEmpty == true
+                let stall = story?.longestStallMs ?? 0
+                if error is LabProblem, isSafe, stall > 100, attempt < attempts {
+                    LabSystem.say("  the machine stood still for \(DemoWindow.ms(stall)): told again (\(error))\n")
+                    continue
+                }
+                lab.keepDirectory()
+                let timeline = record?.timeline(from: start) ?? "  no record\n"
+                LabSystem.say("\n\(error)\n\(cluster.logTails())\nownership:\n\(timeline)kept: \(lab.directory)\n")
+                throw error
+            }
         }
     }
 }
@@ -59,6 +77,14 @@ final class Story {
 
     /// The requests on new connections that ended so far.
     var requests: [LoadResult] { fresh.results() }
+
+    /// The longest time in which the client, which starts a request each 5 ms whatever happens to the others, started none.
+    var longestStallMs: Double { DemoWindow.longestStallMs(fresh.results()) }
+
+    /// What was promised about time or service; see `withCluster`.
+    func holds(_ condition: Bool, _ what: String, line: Int = #line) throws {
+        if !condition { throw LabProblem("line \(line): does not hold: \(what)") }
+    }
 
     /// Does something, waits until the condition that it leads to, and gives what was seen meanwhile and for a second
     /// more.
@@ -86,11 +112,11 @@ final class Story {
 
 extension DemoWindow {
     /// Requires what was promised, and says what was measured.
-    func require(_ what: String, _ allowance: Allowance, sourceLocation: SourceLocation = #_sourceLocation) throws {
+    func require(_ what: String, _ allowance: Allowance, line: Int = #line) throws {
         LabSystem.say(
             "  \(what): VIP \(moves); client \(Self.describe(fresh, until: to)); kept \(Self.describe(kept, until: to))\n"
         )
         let broken = broken(allowance)
-        try #require(broken == [], "\(what)", sourceLocation: sourceLocation)
+        if !broken.isEmpty { throw LabProblem("line \(line): \(what): \(broken.joined(separator: "; "))") }
     }
 }

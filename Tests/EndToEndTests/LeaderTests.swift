@@ -20,7 +20,7 @@ extension ClusterTests {
             }.require("kill -9 of the main process", .init(outageMs: 50 * EndToEnd.slack, keptMayFail: true))
             let successor = try #require(cluster.status(try cluster.waitForOwner()))
             let served = successor.servers.filter { $0.requests > 0 }.map(\.id).sorted()
-            try #require(served == ["api_1", "api_2", "api_4", "api_5"], "the new leader asked a dead server")
+            try story.holds(served == ["api_1", "api_2", "api_4", "api_5"], "the new leader asks no dead server")
             try cluster.startAPI(3)
             try cluster.bringBack(first)
             try cluster.waitUntilSettled()
@@ -79,7 +79,7 @@ extension ClusterTests {
             let third = try #require(story.lab.nodes.first { $0 != first && $0 != second })
             try story.window {
                 let answer = try cluster.operate(["handover", "--to", second], at: third)
-                try #require(answer.code == 0, "\(answer.errors)")
+                try story.holds(answer.code == 0, answer.errors)
             } until: {
                 try story.lab.wait("\(second) owns the VIP") { try cluster.owner() == second }
                 try cluster.waitForAgreement("\(second) leads") { $0.leader == second }
@@ -91,7 +91,7 @@ extension ClusterTests {
                 try story.waitForTakeOver(from: second)
                 try story.lab.wait("\(second) ends") { cluster.hasEnded(second) }
             }.require("SIGTERM", planned)
-            try #require(cluster.exitCode(second) == 0)
+            try story.holds(cluster.exitCode(second) == 0, "SIGTERM ends with exit code 0")
             try cluster.bringBack(second)
             try cluster.waitUntilSettled()
 
@@ -99,7 +99,7 @@ extension ClusterTests {
             let last = try cluster.waitForOwner()
             try story.window {
                 let answer = try cluster.operate(["handover"], at: second)
-                try #require(answer.code == 0, "\(answer.errors)")
+                try story.holds(answer.code == 0, answer.errors)
             } until: {
                 try story.waitForTakeOver(from: last)
             }.require("triad handover after a restart", planned)

@@ -19,7 +19,7 @@ extension ClusterTests {
                 try story.waitForTakeOver(from: leader)
             }
             try window.require("leader cut off", .init(outageMs: 1500 * EndToEnd.slack, keptMayFail: true))
-            try #require(try cluster.owner().map(others.contains) == true)
+            try story.holds(try cluster.owner().map(others.contains) == true, "one of \(others) owns the VIP")
             try story.window {
                 try network.heal()
             } until: {
@@ -75,7 +75,7 @@ extension ClusterTests {
             let apart = try lab.ownership().since(cutAt)
             try #require(apart.changes.filter { $0.owns && $0.at > cutAt }.isEmpty, "everyone is alone")
             try #require(apart.owners.isEmpty)
-            try #require(nodes.allSatisfy { cluster.status($0)?.quorum == false })
+            try story.holds(nodes.allSatisfy { cluster.status($0)?.quorum == false }, "nobody claims a quorum")
             try network.heal()
             try cluster.waitUntilSettled()
 

@@ -34,10 +34,12 @@ extension ClusterTests {
             LabSystem.say(
                 "  server frozen: agreed down after \(DemoWindow.ms(agreedAfterMs)); client "
                     + "\(DemoWindow.describe(frozen.fresh, until: frozen.to))\n")
-            try #require(agreedAfterMs <= 2000 * EndToEnd.slack)
+            try story.holds(agreedAfterMs <= 2000 * EndToEnd.slack, "agreed down in time")
             // Requests that it had already been sent are lost (it accepts and never answers); later ones may not be.
             let agreedAt = frozenAt + UInt64(agreedAfterMs * 1e6)
-            try #require(frozen.fresh.allSatisfy { $0.outcome.isSuccess || $0.start <= agreedAt })
+            try story.holds(
+                frozen.fresh.allSatisfy { $0.outcome.isSuccess || $0.start <= agreedAt },
+                "nothing fails once it is agreed down")
             try story.window {
                 try cluster.signalAPI(4, SIGCONT)
             } until: {
@@ -62,11 +64,12 @@ extension ClusterTests {
             LabSystem.say(
                 "  server cut from the leader: client \(DemoWindow.describe(window.fresh, until: window.to))\n")
             // Two of three reach it: the verdict stays up, and the leader serves from the others meanwhile.
-            try #require(story.lab.nodes.allSatisfy { cluster.status($0)?.health("api_5") == "up" })
-            try #require(try cluster.waitForOwner() == leader)
+            try story.holds(
+                story.lab.nodes.allSatisfy { cluster.status($0)?.health("api_5") == "up" }, "API 5 is agreed up")
+            try story.holds(try cluster.waitForOwner() == leader, "\(leader) is still the owner")
             let settledAt = window.to - 2_000_000_000
             let late = window.fresh.filter { $0.start > settledAt }
-            try #require(late.allSatisfy { $0.outcome.isSuccess && $0.who != "API #5" })
+            try story.holds(late.allSatisfy { $0.outcome.isSuccess && $0.who != "API #5" }, "others serve instead")
             try network.heal(addresses: [address], at: try network.host(leader))
             try story.lab.wait("\(leader) uses API 5 again") {
                 story.requests.contains { $0.start > window.to && $0.who == "API #5" }
@@ -84,10 +87,10 @@ extension ClusterTests {
             _ = try lab.start("API #99", api, on: LabNetwork.apisName, log: "\(lab.directory)/api-99")
             for command in [["drain", "api/api_1"], ["weight", "api/api_2", "3"], ["add", "api/extra", extra]] {
                 let answer = try cluster.operate(command, at: follower)
-                try #require(answer.code == 0, "\(command): \(answer.errors)")
+                try story.holds(answer.code == 0, "\(command): \(answer.errors)")
                 let took = try cluster.waitForAgreement("\(command)")
                 LabSystem.say("  \(command.joined(separator: " ")): equal on all nodes \(DemoWindow.ms(took)) later\n")
-                try #require(took <= 200 * EndToEnd.slack)
+                try story.holds(took <= 200 * EndToEnd.slack, "equal on all nodes in time")
             }
             let isAsAsked = { (status: LabStatus) in
                 let servers = status.servers

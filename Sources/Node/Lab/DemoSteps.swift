@@ -191,6 +191,10 @@ final class DemoSteps {
         line("kept", DemoWindow.describe(window.kept, until: to))
         line("answered", window.answered)
         line("state", state)
+        let stall = DemoWindow.longestStallMs(window.fresh)
+        if stall > 100 {
+            line("note", "this machine stood still for \(DemoWindow.ms(stall)): it is too busy to measure on")
+        }
         for sentence in broken { line("", coloured("BROKEN: \(sentence)", 31)) }
         LabSystem.say("\n")
         self.broken += broken.map { "\(title): \($0)" }

@@ -133,6 +133,13 @@ struct DemoWindow {
         return "outage \(ms(longest)), \(failed) of \(results.count) requests failed (\(list))\(suffix)"
     }
 
+    /// The longest time between the starts of two requests that followed each other. The client is open-loop, so more than
+    /// its interval means that this machine did not run it: nothing that was measured then says much about the cluster.
+    static func longestStallMs(_ results: [LoadResult]) -> Double {
+        let starts = results.map(\.start).sorted()
+        return zip(starts.dropFirst(), starts).map { Double($0 - $1) / 1e6 }.max() ?? 0
+    }
+
     /// Who answered in the window: `API #1: 40, API #2: 40`.
     var answered: String {
         var servers: [(name: String, count: Int)] = []

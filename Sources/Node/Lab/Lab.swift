@@ -39,14 +39,16 @@ final class Lab {
     var interruption: () -> Bool = { false }
 
     /// Builds the network and starts recording ownership.
-    /// - Parameter forGood: this thread starts nothing but the lab's processes from now on. In a user namespace that is
-    ///   the only way; otherwise the thread's children are the lab's only when the lab starts them.
-    init(nodes: [String] = ["n1", "n2", "n3"], forGood: Bool = false) throws {
+    /// - Parameters:
+    ///   - forGood: this thread starts nothing but the lab's processes from now on. In a user namespace that is
+    ///     the only way; otherwise the thread's children are the lab's only when the lab starts them.
+    ///   - inMemory: logs and the nodes' data are kept in memory, so that what else uses the disk does not count.
+    init(nodes: [String] = ["n1", "n2", "n3"], forGood: Bool = false, inMemory: Bool = false) throws {
         self.nodes = nodes
         for tool in ["ip", "unshare"] where LabSystem.find(tool) == nil {
             throw LabProblem("\(tool) is missing: install \(tool == "ip" ? "iproute2" : "util-linux")")
         }
-        directory = try LabSystem.makeTemporaryDirectory("triad-lab")
+        directory = try LabSystem.makeTemporaryDirectory("triad-lab", inMemory: inMemory)
         holder = try Holder(directory, forGood: forGood)
         network = try LabNetwork(nodes: nodes, directory: directory)
         wallOffset = LabSystem.wallNanoseconds() - System.bootNanoseconds()

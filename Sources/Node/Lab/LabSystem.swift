@@ -122,9 +122,11 @@ enum LabSystem {
         if mkdir(path, 0o700) < 0 { throw LabProblem(call: "cannot make the directory \(path)") }
     }
 
-    /// A new directory below TMPDIR or /tmp that only this user can enter.
-    static func makeTemporaryDirectory(_ name: String) throws(LabProblem) -> String {
-        let parent = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    /// A new directory that only this user can enter.
+    /// - Parameter inMemory: on tmpfs, where a busy disk can't be in the way; else below TMPDIR or /tmp.
+    static func makeTemporaryDirectory(_ name: String, inMemory: Bool) throws(LabProblem) -> String {
+        let ordinary = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        let parent = inMemory && access("/dev/shm", W_OK) == 0 ? "/dev/shm" : ordinary
         var template = "\(parent)/\(name)-XXXXXX".utf8CString.map { $0 }
         if mkdtemp(&template) == nil { throw LabProblem(call: "cannot make a directory in \(parent)") }
         return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
