@@ -61,6 +61,13 @@ final class FenceBench {
     ///   - vips: bare addresses.
     ///   - before: shell commands to run in the namespace before the fence starts.
     init(vips: [String] = [FenceBench.vip], before: String = ":") throws {
+        // What a killed test run left.
+        Self.shell(
+            """
+            for left in $(ip netns list | grep -o '^fence-[0-9]*-[0-9]*'); do
+                run=${left#fence-}; [ -d /proc/${run%-*} ] || ip netns del $left
+            done
+            """)
         name = "fence-\(getpid())-\(UInt32.random(in: 0..<1_000_000))"
         Self.shell(
             """
