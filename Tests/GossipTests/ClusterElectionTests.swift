@@ -255,6 +255,18 @@ extension ClusterSettings {
         #expect(world.health(world.settings.servers[0], at: leader) == .down)
     }
 
+    @Test func aLeaderThatCannotGetTheVIPHandsOver() throws {
+        let world = ClusterWorld(seed: 3)
+        // Its fence takes every order and never gets the address on.
+        #expect(world.run(atMost: .seconds(2)) { $0.leader != nil })
+        let useless = try world.someLeader()
+        #expect(world.owners.isEmpty)
+        world.freezeFence(useless)
+        #expect(world.run(atMost: .seconds(6)) { $0.owners.count == 1 && $0.owners != [useless] })
+        #expect(world.leader != useless)
+        #expect(world.violation == nil)
+    }
+
     @Test func aHandOverToSomeoneUnheardOfIsRefused() throws {
         let world = ClusterWorld.settled()
         let leader = try world.someLeader()

@@ -162,8 +162,8 @@ extension ClusterWorld {
     private func startLifetime(_ node: Int) {
         nodes[node].fence.lifetimeGeneration += 1
         guard nodes[node].fence.isPresent else { return }
-        // Renewed up to 300 ms ago, for 1.01 to 1.03 s.
-        let end = now + random.within(710_000_000...1_030_000_000)
+        // Renewed up to 300 ms ago, for 1.00 to 1.26 s.
+        let end = now + random.within(700_000_000...1_260_000_000)
         let generation = nodes[node].fence.lifetimeGeneration
         plan(.fence(node: node, incarnation: nodes[node].incarnation, .lifetime(generation: generation)), at: end)
     }

@@ -99,6 +99,30 @@ private func manyServers() -> ClusterSettings {
         #expect(restored[server]?.weight == 30)
     }
 
+    @Test func serversThatComeAndGoDoNotFillTheTable() {
+        var table = BackendTable()
+        var index: UInt64 = 0
+        func apply(_ command: Command) -> Outcome {
+            index += 1
+            return table.apply(Entry(index: index, term: 1, request: nil, command: command))
+        }
+        let inFile = ServerID(backend: "api", server: "file")
+        #expect(apply(.remove(inFile)) == .done)
+        let digest = table.digest
+        for number in 0...Limits.serversMax {
+            let id = ServerID(backend: "api", server: "vm-\(number)")
+            #expect(apply(.add(id, address: "10.0.0.1:80")) == .done)
+            #expect(apply(.remove(id)) == .done)
+        }
+        #expect(table.records.count == 1 && table.digest == digest)
+        // A server of the file that was removed, added elsewhere and removed again stays removed.
+        #expect(apply(.add(inFile, address: "10.0.0.2:80")) == .done)
+        #expect(table.servers(configured: [inFile]) == [inFile])
+        #expect(apply(.remove(inFile)) == .done)
+        #expect(table.servers(configured: [inFile]).isEmpty)
+        #expect(BackendTable.decode(table.encode()) == table)
+    }
+
     @Test func aChangeUnderWayWhenTheLeaderDiesIsDoneOnceByTheNext() throws {
         for seed in 1...6 as ClosedRange<UInt64> {
             let world = ClusterWorld.settled(seed: seed)

@@ -4,6 +4,9 @@ import Testing
 
 @testable import Gossip
 
+/// The largest term, index, round or version that is taken.
+private let ordinalMax: UInt64 = 1 << 62 - 1
+
 private let longName = String(repeating: "n", count: Limits.nameBytesMax)
 private let longID = ServerID(backend: longName, server: longName)
 private let server = ServerID(backend: "api", server: "api_1")
@@ -20,7 +23,7 @@ private func entries(from index: UInt64) -> [Entry] {
     commands.enumerated().map { offset, command in
         let request = RequestID(origin: MemberID(6), boot: .max, number: .max)
         return Entry(
-            index: index + UInt64(offset), term: .max, request: offset % 2 == 0 ? request : nil, command: command)
+            index: index + UInt64(offset), term: ordinalMax, request: offset % 2 == 0 ? request : nil, command: command)
     }
 }
 
@@ -28,7 +31,8 @@ private let digest = Digest(
     term: 9, role: .preCandidate, leader: MemberID(2), owner: MemberID(1), applied: 77, configuration: .max,
     released: 3, stamp: 12345, echo: 4567, echoAge: .microseconds(890),
     known: [
-        Digest.Known(boot: 1, version: 2, age: nil), Digest.Known(boot: .max, version: .max, age: .microseconds(5)),
+        Digest.Known(boot: 1, version: 2, age: nil),
+        Digest.Known(boot: ordinalMax, version: ordinalMax, age: .microseconds(5)),
         Digest.Known(boot: 0, version: 0, age: .zero),
     ])
 
@@ -38,11 +42,11 @@ private let messages: [Message] = [
             term: 5, round: 6, previousIndex: 7, previousTerm: 4, commit: 3, ownsVIP: true,
             entries: Array(entries(from: 8).prefix(4)))),
     .append(
-        Append(term: 1, round: .max, previousIndex: 0, previousTerm: 0, commit: 0, ownsVIP: false, entries: [])),
+        Append(term: 1, round: ordinalMax, previousIndex: 0, previousTerm: 0, commit: 0, ownsVIP: false, entries: [])),
     .appendReply(AppendReply(term: 1, round: 2, accepted: true, match: 3, released: 4)),
     .voteRequest(
         VoteRequest(
-            term: 1, lastIndex: 2, lastTerm: 3, isPreVote: true, isTransfer: false, released: [1, 2, .max])),
+            term: 1, lastIndex: 2, lastTerm: 3, isPreVote: true, isTransfer: false, released: [1, 2, ordinalMax])),
     .voteReply(
         VoteReply(
             term: 1, isPreVote: false, granted: true,
@@ -50,7 +54,7 @@ private let messages: [Message] = [
                 RecentAnswer(leader: nil, term: 0, age: .milliseconds(3)),
                 RecentAnswer(leader: MemberID(2), term: 8, age: .zero),
             ])),
-    .timeoutNow(term: 300), .handoverRequest(to: nil), .handoverRequest(to: MemberID(1)), .released(term: .max),
+    .timeoutNow(term: 300), .handoverRequest(to: nil), .handoverRequest(to: MemberID(1)), .released(term: ordinalMax),
     .digest(digest),
     .views(
         ViewDelta(
@@ -125,10 +129,11 @@ private let messages: [Message] = [
             })
         var wide = digest
         wide.known = Array(
-            repeating: Digest.Known(boot: .max, version: .max, age: .seconds(1 << 20)), count: Limits.membersMax)
+            repeating: Digest.Known(boot: ordinalMax, version: ordinalMax, age: .seconds(1 << 20)),
+            count: Limits.membersMax)
         #expect(Message.digest(wide).encode().count <= Envelope.payloadBytesMax)
-        let answers = (0..<30).map { RecentAnswer(leader: MemberID($0 % 7), term: .max, age: .seconds(2)) }
-        let reply = Message.voteReply(VoteReply(term: .max, isPreVote: false, granted: true, answers: answers))
+        let answers = (0..<30).map { RecentAnswer(leader: MemberID($0 % 7), term: ordinalMax, age: .seconds(2)) }
+        let reply = Message.voteReply(VoteReply(term: ordinalMax, isPreVote: false, granted: true, answers: answers))
         #expect(reply.encode().count <= Envelope.payloadBytesMax)
     }
 
@@ -160,5 +165,16 @@ private let messages: [Message] = [
             _ = (member.hasQuorum(now: now), member.peerStatus(now: now), member.deadline)
         }
         #expect(taken > 1000)
+    }
+
+    /// Each of these would overflow something if it were taken.
+    @Test func refusesNumbersThatNothingLeavesRoomFor() {
+        let append = Append(
+            term: .max, round: 1, previousIndex: 0, previousTerm: 0, commit: 0, ownsVIP: false, entries: [])
+        #expect(Message.decode(Message.append(append).encode()) == nil)
+        #expect(Message.decode(Message.released(term: 1 << 62).encode()) == nil)
+        #expect(Message.decode(Message.released(term: ordinalMax).encode()) != nil)
+        let entry = Entry(index: .max, term: 1, request: nil, command: .establish)
+        #expect(Entry.decode(entry.encode()) == nil)
     }
 }

@@ -112,6 +112,7 @@ extension Member {
         isTransferCampaign = false
         setLeader(me)
         leaderSince = now
+        vipMissingSince = nil
         lastLedTerm = term
         lease = LeaderLease(memberCount: peers.count, me: me)
         barrier = ballot.statements
@@ -186,6 +187,7 @@ extension Member {
         if persistedTicket >= voteTicket {
             send(reply, to: candidate)
         } else {
+            withheld.removeAll { $0.to == candidate }
             withheld.append((voteTicket, reply, candidate))
         }
     }
@@ -259,6 +261,7 @@ extension Member {
         if now >= quorumDeadline { return becomeFollower(term: term, leader: nil, now: now) }
         if let handover, now >= handover.deadline {
             self.handover = nil
+            lastFailedTarget = handover.target
             note(
                 .handover, "\(configuration.name(handover.target)) did not take over; \(configuration.name(me)) goes on"
             )
@@ -268,6 +271,7 @@ extension Member {
             sendAppends(now: now)
             pushHandover()
         }
+        giveUpWithoutVIP(now: now)
     }
 
     // MARK: Transfer
@@ -281,7 +285,11 @@ extension Member {
     mutating func beginHandover(to target: MemberID?, now: Instant) {
         guard role == .leader, handover == nil else { return }
         let candidates = configuration.peers.filter { isHeard($0, now: now) && (target == nil || $0 == target) }
-        guard let best = candidates.max(by: { peers[$0.index].matchIndex < peers[$1.index].matchIndex }) else {
+        // The most up to date, but not the one that has just failed to take over if there is another.
+        func rank(_ member: MemberID) -> (Int, UInt64) {
+            (member == lastFailedTarget ? 0 : 1, peers[member.index].matchIndex)
+        }
+        guard let best = candidates.max(by: { rank($0) < rank($1) }) else {
             return note(.handover, "can't hand over: \(handoverProblem(to: target, now: now) ?? "nobody is there")")
         }
         handover = Handover(target: best, deadline: now.advanced(by: timing.electionTimeoutMax))

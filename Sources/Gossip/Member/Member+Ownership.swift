@@ -51,6 +51,22 @@ extension Member {
         emit(.drop(order: fenceOrder))
     }
 
+    /// How long a leader that may own the VIP tries to get it before it asks another node to.
+    private static var vipPatience: Duration { .seconds(3) }
+
+    var vipGivenUpAt: Instant? { vipMissingSince?.advanced(by: Self.vipPatience) }
+
+    /// A leader whose fence can't put the address on (no such interface, `ip` fails or hangs) is of no use to clients.
+    mutating func giveUpWithoutVIP(now: Instant) {
+        guard heldUntil != nil, !holdsAddress, handover == nil else { return vipMissingSince = nil }
+        guard let givenUpAt = vipGivenUpAt else { return vipMissingSince = now }
+        guard now >= givenUpAt else { return }
+        // If nobody takes over, or the next one can't either, it goes on from there at the same pace.
+        vipMissingSince = now
+        note(.vipFailed, "\(configuration.name(me)) leads and can't get the VIP: it hands over")
+        emit(.handoverWanted(to: nil))
+    }
+
     mutating func fenceReported(_ report: FenceReport, now: Instant) {
         switch report {
         case .held:

@@ -50,6 +50,11 @@ extension Member {
         return target.map { "\(configuration.name($0)) has not been heard from" } ?? "no other node has been heard from"
     }
 
+    /// This member leads, may own the VIP, and its fence hasn't got it for a while.
+    public func lacksVIP(now: Instant) -> Bool {
+        vipMissingSince.map { $0.duration(to: now) > .milliseconds(500) } ?? false
+    }
+
     /// Neither the lead nor the VIP is here (any more).
     public var isIdle: Bool { role != .leader && heldUntil == nil && !holdsAddress }
 

@@ -61,6 +61,8 @@ public struct Member: Sendable {
     var voteTicket: UInt64 = 0
     var leaderSince: Instant
     var handover: Handover?
+    /// Whom the last hand-over was meant for, if it failed.
+    var lastFailedTarget: MemberID?
     var hasResigned = false
     var storageFault: String?
 
@@ -89,6 +91,8 @@ public struct Member: Sendable {
     var isLettingGo = false
     /// The number of the last order to the fence.
     var fenceOrder: UInt64 = 0
+    /// As leader: since when the fence has been told to hold and the address hasn't been there.
+    var vipMissingSince: Instant?
     /// The fence says that the address is on this node.
     public internal(set) var holdsAddress = false
     /// The last term this member led; 0 for none.
@@ -130,7 +134,14 @@ public struct Member: Sendable {
         term = max(recovered.term, recovered.entries.last?.term ?? 0, recovered.snapshot?.lastTerm ?? 0)
         votedFor = recovered.term == term ? recovered.votedFor.flatMap { configuration.member(named: $0) } : nil
         log = ReplicatedLog(recovered: recovered)
-        table = recovered.snapshot.flatMap { BackendTable.decode($0.bytes) } ?? BackendTable()
+        if let snapshot = recovered.snapshot {
+            guard let recoveredTable = BackendTable.decode(snapshot.bytes) else {
+                preconditionFailure("the shell asks BackendTable.isReadable first")
+            }
+            table = recoveredTable
+        } else {
+            table = BackendTable()
+        }
         commitIndex = log.baseIndex
         appliedIndex = log.baseIndex
         servers = table.servers(configured: configuration.servers)
@@ -196,6 +207,7 @@ public struct Member: Sendable {
             earliest = min(earliest, nextHeartbeat, quorumDeadline)
             if let handover { earliest = min(earliest, handover.deadline) }
             if let barrierEnd { earliest = min(earliest, barrierEnd) }
+            if let vipGivenUpAt { earliest = min(earliest, vipGivenUpAt) }
         } else if mayCampaign {
             earliest = min(earliest, max(electionDeadline, promisedUntil))
             if role != .follower { earliest = min(earliest, nextVoteRequest) }

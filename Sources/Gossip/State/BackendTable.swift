@@ -11,6 +11,8 @@ public struct ServerRecord: Equatable, Sendable {
     public internal(set) var address: String?
     /// Taken out at run time, also when the file names it.
     public internal(set) var isRemoved = false
+    /// Added under the name of a removed server, which the file may still name: removing it must leave a record.
+    var isReplacement = false
     public internal(set) var admin = AdminState.ready
     /// Overrides the file's weight.
     public internal(set) var weight: Int?
@@ -80,10 +82,14 @@ public struct BackendTable: Equatable, Sendable {
             }
             // A server that comes back under an old name is a new server: nothing of the old one applies to it.
             return change(id) {
+                let isReplacement = $0.isRemoved
                 $0 = ServerRecord(id: id)
                 $0.address = address
+                $0.isReplacement = isReplacement
             }
         case .remove(let id):
+            // What was added at run time goes without a trace, or names that never return would fill the table.
+            if let record = self[id], record.address != nil, !record.isReplacement { return forget(id) }
             return change(id) {
                 $0 = ServerRecord(id: id)
                 $0.isRemoved = true
@@ -103,6 +109,11 @@ public struct BackendTable: Equatable, Sendable {
         }
         body(&records[place])
         digest &+= records[place].hash
+        return .done
+    }
+
+    private mutating func forget(_ id: ServerID) -> Outcome {
+        digest &-= records.remove(at: place(of: id)).hash
         return .done
     }
 
@@ -127,6 +138,9 @@ extension BackendTable {
         writer.list(records) { $1.write(to: &$0) }
         return writer.bytes
     }
+
+    /// Whether a snapshot's bytes are a table that this version reads; asked before a member is made of it.
+    public static func isReadable(_ bytes: [UInt8]) -> Bool { decode(bytes) != nil }
 
     /// nil when the bytes aren't exactly one well-formed table.
     static func decode(_ bytes: [UInt8]) -> BackendTable? {
@@ -154,6 +168,7 @@ extension ServerRecord {
         id.write(to: &writer)
         writer.string(address ?? "")
         writer.flag(isRemoved)
+        writer.flag(isReplacement)
         admin.write(to: &writer)
         writer.varint(weight.map { $0 + 1 } ?? 0)
         health.write(to: &writer)
@@ -166,6 +181,7 @@ extension ServerRecord {
         let address = reader.string(limit: Limits.addressBytesMax)
         self.address = address.isEmpty ? nil : address
         isRemoved = reader.flag()
+        isReplacement = reader.flag()
         admin = AdminState(from: &reader)
         let weight = reader.count(limit: Limits.weightMax + 1)
         self.weight = weight == 0 ? nil : weight - 1

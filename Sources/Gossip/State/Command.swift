@@ -118,8 +118,8 @@ public struct Entry: Equatable, Sendable {
     }
 
     init(from reader: inout ByteReader) {
-        index = reader.varint()
-        term = reader.varint()
+        index = reader.ordinal()
+        term = reader.ordinal()
         request = reader.flag() ? RequestID(from: &reader) : nil
         command = Command(from: &reader)
     }

@@ -100,6 +100,13 @@ public struct ByteReader: Sendable {
         return 0
     }
 
+    /// A term, index, round, version or time: below 2^62, so that adding to it never overflows.
+    public mutating func ordinal() -> UInt64 {
+        let value = varint()
+        if value >= 1 << 62 { failed = true }
+        return failed ? 0 : value
+    }
+
     /// A count or length that may not exceed `limit`.
     public mutating func count(limit: Int) -> Int {
         let value = varint()

@@ -204,8 +204,8 @@ extension Message {
         case 2: self = .appendReply(AppendReply(from: &reader))
         case 3: self = .voteRequest(VoteRequest(from: &reader))
         case 4: self = .voteReply(VoteReply(from: &reader))
-        case 5: self = .timeoutNow(term: reader.varint())
-        case 6: self = .released(term: reader.varint())
+        case 5: self = .timeoutNow(term: reader.ordinal())
+        case 6: self = .released(term: reader.ordinal())
         case 7: self = .digest(Digest(from: &reader))
         case 8: self = .views(ViewDelta(from: &reader))
         case 9: self = .suspect(ServerID(from: &reader))
@@ -216,7 +216,7 @@ extension Message {
         case 11: self = .committed(Committed(entries: reader.list { Entry(from: &$0) }))
         case 12: self = .snapshot(SnapshotChunk(from: &reader))
         case 13:
-            let (term, lastIndex) = (reader.varint(), reader.varint())
+            let (term, lastIndex) = (reader.ordinal(), reader.ordinal())
             self = .snapshotReply(
                 term: term, lastIndex: lastIndex, received: reader.count(limit: Limits.snapshotBytesMax))
         case 14: self = .handoverRequest(to: reader.member())
@@ -264,11 +264,11 @@ extension Append {
     }
 
     fileprivate init(from reader: inout ByteReader) {
-        term = reader.varint()
-        round = reader.varint()
-        previousIndex = reader.varint()
-        previousTerm = reader.varint()
-        commit = reader.varint()
+        term = reader.ordinal()
+        round = reader.ordinal()
+        previousIndex = reader.ordinal()
+        previousTerm = reader.ordinal()
+        commit = reader.ordinal()
         ownsVIP = reader.flag()
         entries = reader.list { Entry(from: &$0) }
         for (offset, entry) in entries.enumerated() where entry.index != previousIndex &+ UInt64(offset) &+ 1 {
@@ -284,10 +284,10 @@ extension AppendReply {
     }
 
     fileprivate init(from reader: inout ByteReader) {
-        term = reader.varint()
-        round = reader.varint()
-        match = reader.varint()
-        released = reader.varint()
+        term = reader.ordinal()
+        round = reader.ordinal()
+        match = reader.ordinal()
+        released = reader.ordinal()
         accepted = reader.flag()
     }
 }
@@ -301,12 +301,12 @@ extension VoteRequest {
     }
 
     fileprivate init(from reader: inout ByteReader) {
-        term = reader.varint()
-        lastIndex = reader.varint()
-        lastTerm = reader.varint()
+        term = reader.ordinal()
+        lastIndex = reader.ordinal()
+        lastTerm = reader.ordinal()
         isPreVote = reader.flag()
         isTransfer = reader.flag()
-        released = reader.list { $0.varint() }
+        released = reader.list { $0.ordinal() }
     }
 }
 
@@ -323,10 +323,10 @@ extension VoteReply {
     }
 
     fileprivate init(from reader: inout ByteReader) {
-        term = reader.varint()
+        term = reader.ordinal()
         isPreVote = reader.flag()
         granted = reader.flag()
-        answers = reader.list { RecentAnswer(leader: $0.member(), term: $0.varint(), age: $0.span()) }
+        answers = reader.list { RecentAnswer(leader: $0.member(), term: $0.ordinal(), age: $0.span()) }
     }
 }
 
@@ -349,18 +349,18 @@ extension Digest {
     }
 
     fileprivate init(from reader: inout ByteReader) {
-        term = reader.varint()
+        term = reader.ordinal()
         role = Role(code: reader.byte()) ?? .follower
         leader = reader.member()
         owner = reader.member()
-        applied = reader.varint()
+        applied = reader.ordinal()
         configuration = reader.fixed64()
-        released = reader.varint()
-        stamp = reader.varint()
-        echo = reader.varint()
+        released = reader.ordinal()
+        stamp = reader.ordinal()
+        echo = reader.ordinal()
         echoAge = reader.span()
         known = reader.list {
-            let (boot, version) = ($0.varint(), $0.varint())
+            let (boot, version) = ($0.ordinal(), $0.ordinal())
             return Known(boot: boot, version: version, age: $0.flag() ? $0.span() : nil)
         }
     }
@@ -375,9 +375,9 @@ extension ViewDelta {
 
     fileprivate init(from reader: inout ByteReader) {
         origin = MemberID(from: &reader)
-        boot = reader.varint()
-        after = reader.varint()
-        upTo = reader.varint()
+        boot = reader.ordinal()
+        after = reader.ordinal()
+        upTo = reader.ordinal()
         entries = reader.list { ViewEntry(from: &$0) }
         if upTo < after { reader.fail() }
     }
@@ -392,9 +392,9 @@ extension SnapshotChunk {
     }
 
     fileprivate init(from reader: inout ByteReader) {
-        term = reader.varint()
-        lastIndex = reader.varint()
-        lastTerm = reader.varint()
+        term = reader.ordinal()
+        lastIndex = reader.ordinal()
+        lastTerm = reader.ordinal()
         offset = reader.count(limit: Limits.snapshotBytesMax)
         total = reader.count(limit: Limits.snapshotBytesMax)
         bytes = reader.block(limit: Limits.datagramBytesMax)

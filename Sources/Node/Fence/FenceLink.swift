@@ -12,11 +12,15 @@ struct FenceLink: ~Copyable {
     /// Between two starts of a fence that keeps ending.
     static let restartPause: Duration = .milliseconds(100)
 
+    /// Between two tries to tell something to a fence that has no room for it.
+    static let retryPause: Duration = .milliseconds(20)
+
     private let settings: FenceSettings
     private let program: String
     private let token: Token
     private var child: FenceChild?
     private var startAt = Instant(nanoseconds: 0)
+    private var retryAt = Instant(nanoseconds: 0)
     private var endedProcesses: [Int32] = []
     private var boots: [UInt64] = []
     /// Not taken yet, oldest first: at most a hello, the newest peers, and one drop or bye.
@@ -113,13 +117,14 @@ struct FenceLink: ~Copyable {
         endedProcesses.removeAll { FenceSystem.reap($0) }
         if child == nil, now >= startAt { start(on: reactor, now: now) }
         flush()
+        retryAt = now.advanced(by: Self.retryPause)
     }
 
     /// nil: nothing to do before the fence speaks.
     var deadline: Instant? {
         if child == nil { return finishing ? nil : startAt }
         // Soon: whatever isn't a hold must reach the fence.
-        return waiting.isEmpty ? nil : startAt
+        return waiting.isEmpty ? nil : retryAt
     }
 
     /// What the fence said, oldest first.

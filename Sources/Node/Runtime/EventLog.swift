@@ -10,7 +10,8 @@ struct EventLog {
     static let eventsMax = 200
 
     let node: String
-    let level: Configuration.LogSection.Level
+    /// Lines below it aren't written.
+    var level: Configuration.LogSection.Level
     /// Oldest first.
     private(set) var events: [StatusEvent] = []
     private var unpublished: [StatusEvent] = []

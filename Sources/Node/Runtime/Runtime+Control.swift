@@ -180,9 +180,9 @@ extension Runtime {
                     request.ticket, status: 503, text: "\(name) still leads: nobody took over in time; see its events",
                     now: now.nanoseconds)
             } else {
-                if now >= request.askAgainAt, leader == request.from {
+                if now >= request.askAgainAt {
                     request.askAgainAt = now.advanced(by: .milliseconds(250))
-                    feed(.requestHandover(to: request.target), now: now)
+                    if leader == request.from { feed(.requestHandover(to: request.target), now: now) }
                 }
                 open.append(request)
             }
@@ -227,12 +227,15 @@ extension Runtime {
                 backend.balance = old.balance
                 return backend
             }
-            configuration.digest = fresh.digest
+            // While something of the new file waits for a restart, this node doesn't run by it: others must see that.
+            if fixed.isEmpty { configuration.digest = fresh.digest }
             configuration.log = fresh.log
+            log.level = fresh.log.level
             status.access = StatusAccess(
                 token: fresh.status.token, user: fresh.status.user, password: fresh.status.password)
             feed(
-                .reconfigured(servers: configuration.serverIDs, digest: UInt64(fresh.digest, radix: 16) ?? 0), now: now)
+                .reconfigured(servers: configuration.serverIDs, digest: UInt64(configuration.digest, radix: 16) ?? 0),
+                now: now)
             let rest = fixed.isEmpty ? "" : "; changed too, but only after a restart: \(fixed.joined(separator: ", "))"
             log.add(kind: "reload", text: "servers and checks are as in the file\(rest)")
         }

@@ -4,10 +4,12 @@
 import Gossip
 
 extension Runtime {
-    func receiveDatagrams(now: Instant) {
+    func receiveDatagrams() {
         var budget = GossipSocket.datagramsPerTurn
         while let (message, sender, boot) = gossip.receive(budget: &budget) {
-            feed(.message(message, from: sender, boot: boot), now: now)
+            // Read after the datagram: were it older than the datagram's arrival, the promise that an answer makes would
+            // end too early.
+            feed(.message(message, from: sender, boot: boot), now: Self.now())
         }
     }
 }

@@ -58,6 +58,13 @@ extension Runtime {
             identity: "\(configuration.cluster)/\(configuration.nodes[me.index].id)")
         try reactor.registerForReading(storage.eventDescriptor, Token(kind: ControlToken.storage, slot: 0))
 
+        if let snapshot = storage.recovered.snapshot, !BackendTable.isReadable(snapshot.bytes) {
+            throw RuntimeProblem(
+                description: "\(configuration.data): the snapshot was written by another version of triad and can't be "
+                    + "read by \(Version.text): run that version, or move the directory away, and the node rejoins empty "
+                    + "and gets everything from its peers")
+        }
+
         let gossip = try openGossip(configuration, me: me, boot: storage.boot)
         try reactor.registerForReading(gossip.descriptor, Token(kind: ControlToken.gossip, slot: 0))
 

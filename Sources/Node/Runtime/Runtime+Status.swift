@@ -87,6 +87,7 @@ extension Runtime {
         if let storage = core.storageProblem {
             problems.append("this node can't write its state (\(storage)): it neither votes nor leads")
         }
+        if core.lacksVIP(now: now) { problems.append("this node leads and can't get the VIP; see its events") }
         for peer in core.peerStatus(now: now) {
             if !peer.isAlive { problems.append("node \(name(peer.member)) is silent") }
             if let digest = peer.configuration, hex(digest) != configuration.digest {

@@ -2,7 +2,7 @@
 //
 // It owns everything the control thread touches: the core, the gossip socket, the fence's link, storage's results,
 // checks, the status port, and the data plane's front door. Nothing here waits: disk is the storage thread's,
-// requests are the workers', the address is the fence's. Each turn of the loop reads the clock once, takes in what
+// requests are the workers', the address is the fence's. Each turn of the loop takes in what
 // happened, carries out the core's effects in order, and sleeps until the next deadline.
 //
 //   Runtime+Start.swift    from a configuration to a running node, or the reason why not
@@ -101,10 +101,10 @@ final class Runtime {
             settle(now: now)
             if let exitCode { return exitCode }
             let count = reactor.wait(timeoutMs: timeoutMs(from: Self.now()))
-            let woken = Self.now()
             for index in 0..<count {
                 let (token, readiness) = reactor.event(at: index)
-                dispatch(token, readiness, now: woken)
+                // Never older than what it brings: a promise made too early would end too early.
+                dispatch(token, readiness, now: Self.now())
             }
         }
     }
@@ -112,7 +112,7 @@ final class Runtime {
     private func dispatch(_ token: Token, _ readiness: Readiness, now: Instant) {
         switch token.kind {
         case ControlToken.signals: takeSignals(now: now)
-        case ControlToken.gossip: receiveDatagrams(now: now)
+        case ControlToken.gossip: receiveDatagrams()
         case ControlToken.storage: takeCompletions(now: now)
         case ControlToken.fence: takeFenceAnswers(now: now)
         case ControlToken.suspicions:

@@ -139,7 +139,11 @@ private final class StorageChannel: Sendable {
     }
 
     func report(_ completion: Storage.Completion) {
-        state.withLock { $0.completions.append(completion) }
+        state.withLock { state in
+            // Once given up, a commit that was under way must not look like recovery.
+            if case .persisted = completion, state.hasGivenUp { return }
+            state.completions.append(completion)
+        }
         System.signal(completed)
     }
 
