@@ -213,7 +213,18 @@ extension Runtime {
 
     /// Reads the file again. What can change in a running process changes; for the rest it says what needs a restart.
     private func reload(now: Instant) {
-        switch Configuration.load(configuration.file) {
+        do {
+            try loader.begin(configuration.file)
+        } catch {
+            log.add(kind: "reload", text: "nothing changed, the file can't be read now: \(error)", level: .error)
+        }
+    }
+
+    /// The file has been read.
+    func applyReload(now: Instant) {
+        guard let (outcome, isStale) = loader.take() else { return }
+        if isStale { return reload(now: now) }
+        switch outcome {
         case .failure(let problems):
             log.add(kind: "reload", text: "nothing changed, the file is not valid: \(problems)", level: .error)
         case .success(let fresh):

@@ -22,6 +22,7 @@ struct RuntimeParts: ~Copyable {
     let status: StatusServer
     let dataPlane: DataPlane
     let signals: Int32
+    let loader: ConfigurationLoader
     let log: EventLog
     let reactor: Reactor
 }
@@ -52,6 +53,8 @@ extension Runtime {
         let signals = try SignalDescriptor.open()
         let reactor = try Reactor()
         try reactor.registerForReading(signals, Token(kind: ControlToken.signals, slot: 0))
+        let loader = try ConfigurationLoader()
+        try reactor.registerForReading(loader.descriptor, Token(kind: ControlToken.loader, slot: 0))
 
         let storage = try Storage(
             directory: configuration.data,
@@ -91,8 +94,8 @@ extension Runtime {
         return Runtime(
             parts: RuntimeParts(
                 configuration: configuration, me: me, boot: storage.boot, now: now, core: core, gossip: gossip,
-                storage: storage, fence: fence, status: status, dataPlane: dataPlane, signals: signals, log: log,
-                reactor: reactor))
+                storage: storage, fence: fence, status: status, dataPlane: dataPlane, signals: signals,
+                loader: loader, log: log, reactor: reactor))
     }
 
     private static func openGossip(

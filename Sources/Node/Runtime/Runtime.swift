@@ -25,6 +25,7 @@ enum ControlToken {
     static let statusListener: UInt8 = 6
     static let statusConnection: UInt8 = 7
     static let probe: UInt8 = 8
+    static let loader: UInt8 = 9
 }
 
 /// A node that can't start or go on, in words with the remedy.
@@ -48,7 +49,8 @@ final class Runtime {
     var prober: Prober
     var status: StatusServer
     let dataPlane: DataPlane
-    var signals: Int32
+    let signals: Int32
+    let loader: ConfigurationLoader
     var log: EventLog
 
     /// Servers in use, as of the core's table.
@@ -82,6 +84,7 @@ final class Runtime {
         fence = parts.fence
         dataPlane = parts.dataPlane
         signals = parts.signals
+        loader = parts.loader
         log = parts.log
         servers = ServerList(configuration: parts.configuration, table: parts.core.table)
         nextWallClock = parts.now
@@ -112,6 +115,7 @@ final class Runtime {
     private func dispatch(_ token: Token, _ readiness: Readiness, now: Instant) {
         switch token.kind {
         case ControlToken.signals: takeSignals(now: now)
+        case ControlToken.loader: applyReload(now: now)
         case ControlToken.gossip: receiveDatagrams()
         case ControlToken.storage: takeCompletions(now: now)
         case ControlToken.fence: takeFenceAnswers(now: now)
