@@ -56,6 +56,18 @@ extension ClusterSettings {
         #expect(world.violation == nil)
     }
 
+    @Test(arguments: 1...5) func aMachineThatStandsStillElectsNobody(_ seed: UInt64) throws {
+        let world = ClusterWorld.settled(seed: seed)
+        let leader = try world.someLeader()
+        let term = world.term(leader)
+        for node in peersOf3 { world.freeze(node, whole: false) }
+        world.run(.milliseconds(700))
+        for node in peersOf3 { world.thaw(node) }
+        world.run(.seconds(2))
+        #expect(world.isSettled && world.leader == leader && world.term(leader) == term)
+        #expect(world.violation == nil)
+    }
+
     @Test func aNodeThatHearsNobodyButIsHeardDisturbsNobody() throws {
         let world = ClusterWorld.settled()
         let leader = try world.someLeader()

@@ -112,6 +112,7 @@ extension Member {
         isTransferCampaign = false
         setLeader(me)
         leaderSince = now
+        hadGrace = false
         vipMissingSince = nil
         lastLedTerm = term
         lease = LeaderLease(memberCount: peers.count, me: me)
@@ -131,7 +132,15 @@ extension Member {
     // MARK: Campaigning
 
     mutating func campaignElapsed(now: Instant) {
-        if now >= electionDeadline, now >= promisedUntil {
+        let due = max(electionDeadline, promisedUntil)
+        if now >= due {
+            // Who wakes this late was stopped, and with the whole machine perhaps the leader too: its next round gets the
+            // chance to arrive. Once, or a node that is always late would never campaign.
+            if currentLeader != nil, !hadGrace, now >= due.advanced(by: timing.heartbeat) {
+                hadGrace = true
+                electionDeadline = now.advanced(by: timing.heartbeat * 2)
+                return
+            }
             becomePreCandidate(now: now)
         } else if role != .follower, now >= nextVoteRequest {
             requestVotes(now: now)
@@ -254,11 +263,18 @@ extension Member {
 
     /// When this leader steps down unless a majority answers.
     var quorumDeadline: Instant {
-        (lease.majorityAnswered ?? leaderSince).advanced(by: timing.electionTimeoutMax)
+        max((lease.majorityAnswered ?? leaderSince).advanced(by: timing.electionTimeoutMax), graceUntil)
     }
 
     mutating func leaderElapsed(now: Instant) {
-        if now >= quorumDeadline { return becomeFollower(term: term, leader: nil, now: now) }
+        if now >= quorumDeadline {
+            // It was stopped, and so couldn't hear any answer: one more round before it gives up.
+            guard !hadGrace, now >= nextHeartbeat.advanced(by: timing.heartbeat) else {
+                return becomeFollower(term: term, leader: nil, now: now)
+            }
+            hadGrace = true
+            graceUntil = now.advanced(by: timing.electionTimeoutMin)
+        }
         if let handover, now >= handover.deadline {
             self.handover = nil
             lastFailedTarget = handover.target

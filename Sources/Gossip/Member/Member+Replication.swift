@@ -48,7 +48,11 @@ extension Member {
         learnReleased(peer, upTo: reply.released, now: now)
         if reply.term > term { return becomeFollower(term: reply.term, leader: nil, now: now) }
         guard role == .leader, reply.term == term else { return }
-        if reply.round > 0 { lease.answer(round: reply.round, from: peer) }
+        if reply.round > 0 {
+            let before = lease.majorityAnswered
+            lease.answer(round: reply.round, from: peer)
+            if lease.majorityAnswered != before { hadGrace = false }
+        }
         if reply.accepted {
             // A peer can't hold more of this term's log than there is.
             let match = min(reply.match, log.lastIndex)
@@ -90,6 +94,7 @@ extension Member {
             becomeFollower(term: append.term, leader: sender, now: now)
         }
         leaderHeardAt = now
+        hadGrace = false
         leaderOwnsVIP = append.ownsVIP
         electionDeadline = now.advanced(by: drawElectionTimeout())
         // The new leader is there: whatever is left of an own lease ends.

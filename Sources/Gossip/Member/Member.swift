@@ -60,6 +60,9 @@ public struct Member: Sendable {
     var isVoteDirty = false
     var voteTicket: UInt64 = 0
     var leaderSince: Instant
+    /// It was given more time once since it last heard from its leader or, as leader, from a majority.
+    var hadGrace = false
+    var graceUntil = Instant(nanoseconds: 0)
     var handover: Handover?
     /// Whom the last hand-over was meant for, if it failed.
     var lastFailedTarget: MemberID?
