@@ -9,6 +9,8 @@ final class DemoSteps {
     let cluster: LabCluster
     /// Promises that did not hold, each with its step.
     private(set) var broken: [String] = []
+    /// A step was broken while this machine did not even run the clients.
+    private var stalled = false
     private let secondsPerStep: Double
     private let isColoured = isatty(STDOUT_FILENO) == 1
     private var number = 0
@@ -158,6 +160,7 @@ final class DemoSteps {
             LabSystem.say(coloured("every promise held", 32) + "\n")
         } else {
             LabSystem.say(coloured("promises broken:", 31) + "\n" + broken.map { "  \($0)\n" }.joined())
+            if stalled { LabSystem.say("this machine stood still meanwhile: try again when it is less busy\n") }
         }
     }
 
@@ -192,6 +195,7 @@ final class DemoSteps {
         line("answered", window.answered)
         line("state", state)
         let stall = DemoWindow.longestStallMs(window.fresh)
+        if stall > 100, !broken.isEmpty { stalled = true }
         if stall > 100 {
             line("note", "this machine stood still for \(DemoWindow.ms(stall)): it is too busy to measure on")
         }
