@@ -30,6 +30,8 @@ struct FenceProcess: ~Copyable {
     /// The index that each VIP's interface had when the VIP was last seen on it.
     private var indices: [UInt32]
     private var toldWarnings: [String] = []
+    /// A look waits for the end of an `ip` that was killed.
+    private var mustLook = false
     private var exiting = false
 
     static let usage = "usage: triad fence\n\nFor `triad run` only, which starts it and talks to it on standard input."
@@ -117,6 +119,7 @@ struct FenceProcess: ~Copyable {
                 case nil: break
                 }
             }
+            if mustLook { look() }
             step(.tick)
             act()
         }
@@ -124,6 +127,7 @@ struct FenceProcess: ~Copyable {
 
     /// Up to a millisecond late, which is why FenceState begins to let go that much earlier.
     private var timeoutMs: Int32 {
+        if mustLook { return 1 }
         guard let deadline = state.deadline else { return -1 }
         let milliseconds = Self.now.duration(to: deadline).milliseconds.rounded(.up)
         return Int32(max(0, min(milliseconds, 60_000)))
@@ -261,6 +265,9 @@ struct FenceProcess: ~Copyable {
     }
 
     private mutating func look() {
+        // What an `ip` in its last moments still does must not come after the look.
+        mustLook = !tool.isGone()
+        if mustLook { return }
         // What was announced before the look must not be taken for news after it.
         hearKernel()
         var present = Array(repeating: false, count: settings.vips.count)

@@ -98,6 +98,9 @@ enum FenceSystem {
         for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGCHLD] { signal(number, SIG_IGN) }
     }
 
+    /// False once a process is gone for good (this one ignores SIGCHLD, so an ended child leaves no zombie).
+    static func exists(_ process: Int32) -> Bool { kill(process, 0) == 0 || clinux_errno() != ESRCH }
+
     /// Takes a child's last status if it has ended.
     static func reap(_ process: Int32) -> Bool {
         var status: Int32 = 0

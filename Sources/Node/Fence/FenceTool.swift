@@ -26,6 +26,8 @@ struct FenceTool: ~Copyable {
 
     private let path: String?
     private var child: FenceChild?
+    /// Killed, and perhaps not gone yet.
+    private var dying: [Int32] = []
     private var linesWritten = 0
     private var recent: [Line] = []
     private var output: [UInt8] = []
@@ -60,10 +62,20 @@ struct FenceTool: ~Copyable {
         return nil
     }
 
-    /// Kills it; lines that it has not executed are never executed.
+    /// Kills it; lines that it has not begun are never executed. One that waits in the kernel (for its lock on network
+    /// settings) still is: see `isGone`.
     mutating func stop() {
-        if let child { FenceSystem.destroy(child) }
+        if let child {
+            FenceSystem.destroy(child)
+            dying.append(child.process)
+        }
         child = nil
+    }
+
+    /// Every `ip` that was killed is gone, so nothing it was told can take effect any more.
+    mutating func isGone() -> Bool {
+        dying.removeAll { !FenceSystem.exists($0) }
+        return dying.isEmpty
     }
 
     /// False when it can't take the line.
