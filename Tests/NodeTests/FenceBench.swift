@@ -143,7 +143,8 @@ final class FenceBench {
             turn(attendingLink)
             if condition(self) { return true }
             if now >= end { return false }
-            _ = reactor.wait(timeoutMs: 1)
+            // A link that nobody attends to stays readable: waiting for it would be spinning.
+            if attendingLink { _ = reactor.wait(timeoutMs: 1) } else { usleep(1000) }
         }
     }
 
@@ -211,7 +212,12 @@ final class FenceBench {
     /// The fence's `ip`, if it runs.
     var tool: Int32? {
         guard let process = link?.process else { return nil }
-        return Self.output("pgrep -P \(process) -x ip").first
+        // It may be between two of them.
+        for _ in 0..<5 {
+            if let tool = Self.output("pgrep -P \(process) -x ip").first { return tool }
+            live(50)
+        }
+        return nil
     }
 
     /// Whether a line is on the tool's standard input, unread.

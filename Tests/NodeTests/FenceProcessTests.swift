@@ -251,7 +251,7 @@ struct FenceProcessTests {
 /// Everything on a node stopped at once, by SIGSTOP, and continued in any order: the address never reappears.
 @Suite(.enabled(if: geteuid() == 0, "needs root, to make network namespaces"))
 struct FenceFreezeTests {
-    /// The kernel takes 1.0 to 1.25 s, and longer while it is busy making and removing other tests' namespaces.
+    /// The kernel takes 1.0 to 1.25 s; longer when other tests keep it from its threads.
     static let lifetimeMsMax = 2000.0
 
     private func holding() throws -> FenceBench {
