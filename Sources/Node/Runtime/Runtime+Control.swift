@@ -75,7 +75,7 @@ extension Runtime {
         guard let ticket = waiting.removeValue(forKey: request) else { return }
         let (code, text) =
             switch outcome {
-            case .done: (200, "done, on all nodes that are there")
+            case .done: (200, "done: a majority of the nodes has it on disk")
             case .refused(let reason): (409, reason)
             case .unacknowledged(let reason): (503, reason)
             }
