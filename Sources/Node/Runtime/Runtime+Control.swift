@@ -39,6 +39,8 @@ struct MoveRequest {
 extension Runtime {
     /// Between two looks at how far a drain has come.
     private static var drainLook: Duration { .milliseconds(2) }
+    private static var dropLook: Duration { .milliseconds(1) }
+    private static var dropPatience: Duration { .milliseconds(60) }
     /// Idle clients are shed after this much of a drain: those that are busy have closed by then.
     private static var idleGrace: Duration { .milliseconds(500) }
 
@@ -124,12 +126,31 @@ extension Runtime {
         dataPlane.setDraining(true)
     }
 
+    /// In a planned move the VIP stays until no client is connected, for a moment: the lease still runs, and the
+    /// successor waits for the word that it is gone. The fence ends it with the lease in any case.
+    func letGo(order: UInt64, now: Instant) {
+        guard move != nil else {
+            fence?.drop(order: order)
+            return
+        }
+        pendingDrop = (order, now.advanced(by: Self.dropPatience))
+        elapseDrop(now: now)
+    }
+
+    private func elapseDrop(now: Instant) {
+        guard let pending = pendingDrop, now >= pending.at || dataPlane.figures.connections == 0 else { return }
+        pendingDrop = nil
+        fence?.drop(order: pending.order)
+    }
+
     func moveDeadline(now: Instant) -> Instant? {
+        if pendingDrop != nil { return now.advanced(by: Self.dropLook) }
         if move != nil { return now.advanced(by: Self.drainLook) }
         return moveRequests.map { min($0.askAgainAt, $0.deadline) }.min()
     }
 
     func elapseMove(now: Instant) {
+        elapseDrop(now: now)
         answerMoveRequests(now: now)
         guard let current = move else { return }
         switch current.phase {

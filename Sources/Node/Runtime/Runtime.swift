@@ -69,6 +69,8 @@ final class Runtime {
     var nextRequestNumber: UInt64 = 0
     var waiting: [RequestID: AdminTicket] = [:]
     var move: Move?
+    /// In a planned move: the order to let go, kept until no request is under way, and when to pass it on at the latest.
+    var pendingDrop: (order: UInt64, at: Instant)?
     var moveRequests: [MoveRequest] = []
     var exitCode: Int32?
     var stopDeadline: Instant?
@@ -185,7 +187,7 @@ final class Runtime {
             if timedWrite == nil { timedWrite = (ticket, now) }
             storage.submit(operations, ticket: ticket)
         case .hold(let until, let term, let order): hold(until: until, term: term, order: order)
-        case .drop(let order): fence?.drop(order: order)
+        case .drop(let order): letGo(order: order, now: now)
         case .tableChanged:
             servers = ServerList(configuration: configuration, table: core.table)
             areServersStale = true
@@ -235,6 +237,7 @@ final class Runtime {
     // MARK: - Fence
 
     private func hold(until: Instant, term: UInt64, order: UInt64) {
+        pendingDrop = nil
         fence?.peers(boots: gossip.knownBoots)
         fence?.hold(until: until, term: term, order: order, release: Message.released(term: term).encode())
     }
