@@ -157,7 +157,7 @@ extension ClusterSettings {
 
     // MARK: taking over
 
-    @Test(arguments: 1...5) func afterACrashTrustTakesOverWithinTheIssuesTime(_ seed: UInt64) throws {
+    @Test(arguments: 1...5) func afterACrashTrustTakesOverWithinThePromisedTime(_ seed: UInt64) throws {
         let world = ClusterWorld.settled(seed: seed, .fenced(.trust))
         let leader = try world.someLeader()
         world.run(.milliseconds(Int64(seed * 7)))

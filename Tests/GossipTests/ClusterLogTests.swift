@@ -310,7 +310,7 @@ private func manyServers() -> ClusterSettings {
             let server = world.settings.servers[node]
             let request = world.propose(.setWeight(server, weight: 60 + node), at: node)
             #expect(world.run(atMost: .seconds(1)) { $0.isDone(request) }, "asked of \(node)")
-            // The promise: equal on all nodes within 200 ms.
+            // Promised: equal on all nodes within 200 ms.
             world.run(.milliseconds(200))
             #expect((0..<3).allSatisfy { world.weight(server, at: $0) == 60 + node }, "asked of \(node)")
         }

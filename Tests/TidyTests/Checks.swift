@@ -153,7 +153,7 @@ enum Checks {
         }
     }
 
-    /// Work left undone belongs in the list of issues, not in a comment.
+    /// Work left undone belongs in the tracker, not in a comment.
     static func unfinished(_ file: SourceFile) -> [Finding] {
         file.lines.enumerated().compactMap { index, line in
             let words = line.split { !$0.isLetter && !$0.isNumber && $0 != "_" }
