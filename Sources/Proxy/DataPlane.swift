@@ -98,6 +98,9 @@ public final class DataPlane: Sendable {
         for mailbox in mailboxes { mailbox.post { $0.closeIdle = true } }
     }
 
+    /// Client connections that are open now: `figures.connections` without the work for the rest.
+    public var connections: Int { counters.reduce(0) { $0 + $1.read(.connections) } }
+
     /// All counters, as they stand.
     public var figures: Figures {
         var figures = Figures()

@@ -13,7 +13,7 @@ import Testing
         #"{"server":"api/api_1","address":"[2001:db8::1]:8080","weight":256}"#,
     ]
 
-    private static func mutate(_ random: inout StatusFuzzRandom) -> [UInt8] {
+    private static func mutate(_ random: inout SplitMix) -> [UInt8] {
         var bytes = Array(seeds[Int(random.next() % UInt64(seeds.count))].utf8)
         for _ in 0..<(random.next() % 8) {
             let place = Int(random.next() % UInt64(bytes.count + 1))
@@ -29,7 +29,7 @@ import Testing
 
     /// A request found in pieces is the one found at once.
     @Test(arguments: 0..<40) func requests(seed: Int) {
-        var random = StatusFuzzRandom(state: UInt64(seed) &+ 77)
+        var random = SplitMix(seed: UInt64(seed) &+ 77)
         for _ in 0..<300 {
             let bytes = Self.mutate(&random)
             let whole = StatusRequest.parse(bytes)
@@ -57,7 +57,7 @@ import Testing
     }
 
     @Test(arguments: 0..<20) func changesAndReports(seed: Int) {
-        var random = StatusFuzzRandom(state: UInt64(seed) &+ 99)
+        var random = SplitMix(seed: UInt64(seed) &+ 99)
         for _ in 0..<300 {
             let bytes = Self.mutate(&random)
             for verb in AdminRequest.verbs { _ = try? AdminRequest(verb: verb, body: bytes) }
@@ -72,18 +72,5 @@ import Testing
             let lines = StatusTable(width: 80, height: 24, usesColour: false).lines(report)
             #expect(lines.allSatisfy { $0.count <= 80 }, "seed \(seed)")
         }
-    }
-}
-
-/// A small seeded generator (SplitMix64).
-private struct StatusFuzzRandom {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ mixed >> 31
     }
 }

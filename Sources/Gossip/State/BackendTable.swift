@@ -118,11 +118,16 @@ public struct BackendTable: Equatable, Sendable {
     }
 
     /// Where a record is, or where it would be inserted.
-    private func place(of id: ServerID) -> Int {
-        var (low, high) = (0, records.count)
+    private func place(of id: ServerID) -> Int { records.partitioningIndex { $0.id < id } }
+}
+
+extension Array {
+    /// Where the elements end that belong before some place, in an array in which they all come first: binary search.
+    func partitioningIndex(where belongsBefore: (Element) -> Bool) -> Int {
+        var (low, high) = (0, count)
         while low < high {
             let middle = (low + high) / 2
-            if records[middle].id < id { low = middle + 1 } else { high = middle }
+            if belongsBefore(self[middle]) { low = middle + 1 } else { high = middle }
         }
         return low
     }

@@ -93,14 +93,7 @@ struct View: Sendable {
         }
     }
 
-    private func place(of server: ServerID) -> Int {
-        var (low, high) = (0, entries.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if entries[middle].server < server { low = middle + 1 } else { high = middle }
-        }
-        return low
-    }
+    private func place(of server: ServerID) -> Int { entries.partitioningIndex { $0.server < server } }
 }
 
 extension ViewEntry {

@@ -131,8 +131,12 @@ enum FenceSystem {
 
     /// Where a command is, by PATH and by nothing else.
     static func find(_ command: String) -> String? {
-        guard let value = getenv("PATH") else { return nil }
-        for directory in String(cString: value).split(separator: ":") {
+        getenv("PATH").flatMap { find(command, in: String(cString: $0)) }
+    }
+
+    /// - Parameter searchPath: directories with colons between them.
+    static func find(_ command: String, in searchPath: String) -> String? {
+        for directory in searchPath.split(separator: ":") {
             let path = "\(directory)/\(command)"
             if access(path, X_OK) == 0 { return path }
         }

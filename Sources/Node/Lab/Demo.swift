@@ -68,7 +68,7 @@ enum Demo {
     }
 
     private static func run(_ options: Options, isOwnUser: Bool) throws -> Int32 {
-        let signals = LabSystem.signalDescriptor([SIGINT, SIGTERM, SIGHUP])
+        let signals = (try? SignalDescriptor.open([SIGINT, SIGTERM, SIGHUP])) ?? -1
         let isInterrupted = { LabSystem.isReadable(signals, withinMs: 0) }
         let lab = try Lab(forGood: true)
         lab.interruption = isInterrupted

@@ -73,13 +73,6 @@ enum LabSystem {
         return code == EAGAIN || code == EINTR ? .wouldBlock : .failed(code)
     }
 
-    /// Blocks the signals in this thread and gives a descriptor that reads as ready when one arrives.
-    static func signalDescriptor(_ signals: [Int32]) -> Int32 {
-        var set = signalSet(signals)
-        pthread_sigmask(SIG_BLOCK, &set, nil)
-        return signalfd(-1, &set, Int32(SFD_NONBLOCK | SFD_CLOEXEC))
-    }
-
     static func signalSet(_ signals: [Int32]) -> sigset_t {
         var set = sigset_t()
         sigemptyset(&set)
@@ -141,12 +134,7 @@ enum LabSystem {
 
     /// Where a command is: on PATH, or where system commands are (an ordinary user's PATH may lack those).
     static func find(_ command: String) -> String? {
-        if command.contains("/") { return command }
-        for directory in searchPath.split(separator: ":") {
-            let path = "\(directory)/\(command)"
-            if access(path, X_OK) == 0 { return path }
-        }
-        return nil
+        command.contains("/") ? command : FenceSystem.find(command, in: searchPath)
     }
 
     static var searchPath: String {

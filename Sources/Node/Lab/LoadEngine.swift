@@ -91,7 +91,7 @@ struct LoadEngine: ~Copyable {
             ("GET \(options.path) HTTP/1.1\r\nHost: \(options.host)\r\nUser-Agent: triad-load\r\nAccept: */*\r\n"
                 + (options.usesNewConnections ? "Connection: close\r\n" : "") + "\r\n").utf8)
         let reactor = try Reactor()
-        let signals = LabSystem.signalDescriptor([SIGINT, SIGTERM])
+        let signals = (try? SignalDescriptor.open([SIGINT, SIGTERM])) ?? -1
         try reactor.registerForReading(signals, Token(kind: Kind.signal, slot: 0))
         var log: Int32 = -1
         if let path = options.log {

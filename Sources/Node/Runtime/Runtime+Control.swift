@@ -138,7 +138,7 @@ extension Runtime {
     }
 
     private func elapseDrop(now: Instant) {
-        guard let pending = pendingDrop, now >= pending.at || dataPlane.figures.connections == 0 else { return }
+        guard let pending = pendingDrop, now >= pending.at || dataPlane.connections == 0 else { return }
         pendingDrop = nil
         fence?.drop(order: pending.order)
     }
@@ -155,10 +155,9 @@ extension Runtime {
         guard let current = move else { return }
         switch current.phase {
         case .draining:
-            let figures = dataPlane.figures
             // Clients that ask meanwhile are told to close; the silent ones are shed.
             if now >= current.startedAt.advanced(by: Self.idleGrace) { dataPlane.closeIdle() }
-            guard figures.connections == 0 || now >= current.deadline else { return }
+            guard dataPlane.connections == 0 || now >= current.deadline else { return }
             move?.phase = .moving
             move?.deadline = now.advanced(by: configuration.gossip.electionTimeoutMax * 2)
             feed(.handover(to: current.target), now: now)

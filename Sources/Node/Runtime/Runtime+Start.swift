@@ -50,7 +50,7 @@ extension Runtime {
     }
 
     private static func assemble(_ configuration: Configuration, me: MemberID, now: Instant) throws -> Runtime {
-        let signals = try SignalDescriptor.open()
+        let signals = try SignalDescriptor.open([SIGTERM, SIGINT, SIGHUP])
         let reactor = try Reactor()
         try reactor.registerForReading(signals, Token(kind: ControlToken.signals, slot: 0))
         let loader = try ConfigurationLoader()

@@ -73,7 +73,6 @@ final class Runtime {
     var pendingDrop: (order: UInt64, at: Instant)?
     var moveRequests: [MoveRequest] = []
     var exitCode: Int32?
-    var stopDeadline: Instant?
 
     init(parts: consuming RuntimeParts) {
         configuration = parts.configuration

@@ -1,4 +1,4 @@
-// SignalDescriptor: the signals a node answers to, as a descriptor for the control thread's reactor.
+// SignalDescriptor: signals as a descriptor: for the control thread's reactor, and for commands that end on Ctrl-C.
 // Unsafe code is allowed in this file (see TidyTests).
 
 import CLinux
@@ -6,12 +6,12 @@ import Glibc
 import Proxy
 
 enum SignalDescriptor {
-    /// Blocks SIGTERM, SIGINT and SIGHUP for this thread and those it starts, and makes them readable instead.
+    /// Blocks these signals for this thread and those it starts, and makes them readable instead.
     /// Call before any thread starts.
-    static func open() throws(SystemError) -> Int32 {
+    static func open(_ signals: [Int32]) throws(SystemError) -> Int32 {
         var mask = sigset_t()
         sigemptyset(&mask)
-        for signal in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&mask, signal) }
+        for signal in signals { sigaddset(&mask, signal) }
         if pthread_sigmask(SIG_BLOCK, &mask, nil) != 0 { throw SystemError(call: "pthread_sigmask", code: EINVAL) }
         let descriptor = signalfd(-1, &mask, Int32(SFD_NONBLOCK | SFD_CLOEXEC))
         if descriptor < 0 { throw SystemError(call: "signalfd", code: clinux_errno()) }

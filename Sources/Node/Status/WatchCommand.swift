@@ -27,7 +27,7 @@ enum WatchCommand {
             Console.error("triad watch: \(error)")
             return 1
         }
-        let signals = LabSystem.signalDescriptor([SIGINT, SIGTERM, SIGHUP])
+        let signals = (try? SignalDescriptor.open([SIGINT, SIGTERM, SIGHUP])) ?? -1
         let isTerminal = Console.isTerminal
         // The other screen, without cursor; and back.
         if isTerminal { Console.raw("\u{1b}[?1049h\u{1b}[?25l") }
