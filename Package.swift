@@ -9,15 +9,22 @@ let strict: [SwiftSetting] = [
 
 let package = Package(
     name: "triad",
-    products: [.executable(name: "triad", targets: ["Node"])],
+    products: [
+        .executable(name: "triad", targets: ["Node"]),
+        .executable(name: "simulator", targets: ["Simulator"]),
+    ],
     targets: [
         .target(name: "CLinux", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
         .target(name: "Gossip", exclude: ["DESIGN.md"], swiftSettings: strict),
         .target(name: "Proxy", dependencies: ["CLinux"], exclude: ["DESIGN.md"], swiftSettings: strict),
         .executableTarget(
             name: "Node", dependencies: ["CLinux", "Gossip", "Proxy"], exclude: ["DESIGN.md"], swiftSettings: strict),
+        .target(name: "Simulation", dependencies: ["Gossip"], path: "Tests/Simulation", swiftSettings: strict),
+        .executableTarget(
+            name: "Simulator", dependencies: ["Simulation"], path: "Tests/Simulator", swiftSettings: strict),
         .testTarget(
-            name: "GossipTests", dependencies: ["Gossip"], exclude: ["Transcripts"], swiftSettings: strict),
+            name: "GossipTests", dependencies: ["Gossip", "Simulation"], exclude: ["Transcripts"],
+            swiftSettings: strict),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: strict),
         .testTarget(name: "NodeTests", dependencies: ["Node"], swiftSettings: strict),
         .testTarget(name: "EndToEndTests", dependencies: ["Node"], swiftSettings: strict),

@@ -3,6 +3,7 @@
 import Testing
 
 @testable import Gossip
+@testable import Simulation
 
 private let peersOf3 = [0, 1, 2]
 

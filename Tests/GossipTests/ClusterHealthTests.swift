@@ -3,6 +3,7 @@
 import Testing
 
 @testable import Gossip
+@testable import Simulation
 
 @Suite("Views and verdicts") struct ClusterHealthTests {
     private let server = ServerID(backend: "api", server: "api_1")

@@ -3,6 +3,7 @@
 import Testing
 
 @testable import Gossip
+@testable import Simulation
 
 extension ClusterWorld {
     func isDone(_ request: RequestID?) -> Bool {

@@ -5,6 +5,7 @@ import Glibc
 import Testing
 
 @testable import Gossip
+@testable import Simulation
 
 @Suite("Cluster by seeds") struct ClusterSeedTests {
     /// How many lives, from seed 0 on; TRIAD_LIVES asks for more. Each is about 0.1 s of a core in a debug build.
@@ -26,8 +27,8 @@ import Testing
 
     @Test("the same seed gives the same trace, another one another") func deterministic() {
         func trace(_ seed: UInt64) -> UInt64 {
-            let world = ClusterWorld(seed: seed, Self.settings(seed))
-            _ = Self.fate(seed).run(world)
+            let world = ClusterWorld(seed: seed, ClusterSettings.drawn(seed))
+            _ = ClusterFate.drawn(seed).run(world)
             return world.trace
         }
         let first = trace(5)
@@ -35,28 +36,9 @@ import Testing
         #expect(trace(6) != first)
     }
 
-    static func settings(_ seed: UInt64) -> ClusterSettings {
-        var random = SplitMix64(state: seed &* 7919)
-        var settings = ClusterSettings()
-        settings.members = random.happens(250) ? 5 : 3
-        settings.fencing = random.happens(300) ? .trust : .wait
-        settings.sealed = random.happens(60)
-        settings.loss = random.pick([0, 0, 20, 100, 250]) ?? 0
-        settings.duplication = random.pick([0, 50, 200]) ?? 0
-        settings.slowDatagrams = random.pick([0, 0, 30, 150]) ?? 0
-        if random.happens(200) { settings.diskNs = 500_000...30_000_000 }
-        return settings
-    }
-
-    static func fate(_ seed: UInt64) -> ClusterFate {
-        var fate = ClusterFate()
-        fate.outlivesProcesses = settings(seed).fencing == .wait
-        return fate
-    }
-
     static func live(seed: UInt64, tellsAll: Bool = false) {
-        let world = ClusterWorld(seed: seed, settings(seed))
-        let failure = fate(seed).run(world)
+        let world = ClusterWorld(seed: seed, ClusterSettings.drawn(seed))
+        let failure = ClusterFate.drawn(seed).run(world)
         if tellsAll { print(world.story.joined(separator: "\n")) }
         guard let failure else { return }
         Issue.record(

@@ -3,6 +3,7 @@
 import Testing
 
 @testable import Gossip
+@testable import Simulation
 
 /// The largest term, index, round or version that is taken.
 private let ordinalMax: UInt64 = 1 << 62 - 1

@@ -48,8 +48,8 @@ struct SourceFile {
 
 enum Checks {
     static func imports(_ file: SourceFile) -> [Finding] {
-        guard file.isSource else { return [] }
-        guard let allowed = Rules.imports[file.module] else {
+        guard let allowed = (file.isSource ? Rules.imports : Rules.testImports)[file.module] else {
+            guard file.isSource else { return [] }
             return [file.finding(1, "unknown module \(file.module): say in Rules.imports what it may import")]
         }
         let kinds: Set<String> = ["struct", "class", "enum", "protocol", "func", "var", "let", "typealias"]
@@ -64,16 +64,16 @@ enum Checks {
         }
     }
 
-    /// Gossip takes time and randomness as arguments, so that a seed replays a run.
+    /// A pure module takes time and randomness as arguments, so that a seed replays a run.
     static func purity(_ file: SourceFile) -> [Finding] {
-        guard file.isSource, file.module == "Gossip" else { return [] }
+        guard Rules.pureModules.contains(file.module) else { return [] }
         return file.tokens.indices.compactMap { index in
             let token = file.tokens[index]
             let draws =
                 Rules.impureMethods.contains(token.text) && file.reads([".", token.text, "("], at: index - 1)
             guard draws || Rules.impureWords.contains(token.text) else { return nil }
             return file.finding(
-                token.line, "\(token.text) in the pure core: take `now` or the seeded generator as an argument")
+                token.line, "\(token.text) in a pure module: take `now` or the seeded generator as an argument")
         }
     }
 

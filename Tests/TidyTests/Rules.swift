@@ -12,6 +12,15 @@ enum Rules {
         "CLinux": [],
     ]
 
+    /// Folders under Tests that are libraries or programs, and what each may import.
+    static let testImports: [String: [String]] = [
+        "Simulation": ["Gossip"],
+        "Simulator": ["Glibc", "Simulation"],
+    ]
+
+    /// Modules in which two runs with one seed are the same to the last byte.
+    static let pureModules: Set<String> = ["Gossip", "Simulation"]
+
     /// Files that may contain unsafe code. Keep such a file small, and wrap what it does in a safe type at once.
     static let unsafeFiles: Set<String> = [
         "Sources/Node/Storage/BackgroundThread.swift",  // pthread_create
@@ -32,7 +41,7 @@ enum Rules {
     /// Files of Gossip that may use a Dictionary or Set, each with the reason why its order can't matter.
     static let hashedFiles: [String: String] = [:]
 
-    /// In Gossip these would make two runs with one seed differ.
+    /// In a pure module these would make two runs with one seed differ.
     static let impureWords: Set<String> = [
         "ContinuousClock", "SuspendingClock", "SystemRandomNumberGenerator", "Date", "hashValue", "Hasher", "Task",
     ]

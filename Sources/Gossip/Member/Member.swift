@@ -70,7 +70,7 @@ public struct Member: Sendable {
     var storageFault: String?
 
     // Log and table
-    var log: ReplicatedLog
+    package internal(set) var log: ReplicatedLog
     public internal(set) var table: BackendTable
     public internal(set) var commitIndex: UInt64
     public internal(set) var appliedIndex: UInt64
@@ -303,10 +303,12 @@ public struct Member: Sendable {
 }
 
 /// SplitMix64 (Steele, Lea & Flood 2014): a small generator whose whole state is its seed.
-struct SplitMix64: Sendable {
-    var state: UInt64
+package struct SplitMix64: Sendable {
+    package var state: UInt64
 
-    mutating func next() -> UInt64 {
+    package init(state: UInt64) { self.state = state }
+
+    package mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15
         var mixed = state
         mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9

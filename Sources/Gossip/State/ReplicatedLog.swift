@@ -4,12 +4,12 @@
 // disk: entries count towards a majority only once they are durable here (dissertation, 10.2.1 allows the leader
 // to send them earlier, which we do).
 
-struct ReplicatedLog: Sendable {
-    private(set) var baseIndex: UInt64
+package struct ReplicatedLog: Sendable {
+    package private(set) var baseIndex: UInt64
     private(set) var baseTerm: UInt64
     /// `entries[0]` has index `baseIndex + 1`.
     private(set) var entries: [Entry]
-    private(set) var durableIndex: UInt64
+    package private(set) var durableIndex: UInt64
     /// Writes under way: the ticket, and the last index it makes durable.
     private var writes: [(ticket: UInt64, upTo: UInt64)] = []
 
@@ -21,16 +21,16 @@ struct ReplicatedLog: Sendable {
         precondition(entries.first.map { $0.index == baseIndex + 1 } ?? true)
     }
 
-    var lastIndex: UInt64 { baseIndex + UInt64(entries.count) }
+    package var lastIndex: UInt64 { baseIndex + UInt64(entries.count) }
     var lastTerm: UInt64 { entries.last?.term ?? baseTerm }
 
     /// The term of the entry at `index`; nil when it isn't there (any more).
-    func term(at index: UInt64) -> UInt64? {
+    package func term(at index: UInt64) -> UInt64? {
         if index == baseIndex { return baseTerm }
         return self[index]?.term
     }
 
-    subscript(index: UInt64) -> Entry? {
+    package subscript(index: UInt64) -> Entry? {
         guard index > baseIndex, index <= lastIndex else { return nil }
         return entries[Int(index - baseIndex - 1)]
     }

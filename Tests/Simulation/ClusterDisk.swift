@@ -3,7 +3,7 @@
 // It keeps the contract of Persistence.swift: operations in order, completion after all of a ticket are durable. A
 // crash loses what wasn't durable, except a prefix that happened to reach the disk.
 
-@testable import Gossip
+import Gossip
 
 struct ClusterDisk {
     private(set) var durable = RecoveredState()

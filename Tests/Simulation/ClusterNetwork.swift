@@ -4,7 +4,7 @@
 // present boot and comes from the sender's latest known one), since hashing in a debug build would cost most of the
 // time. Duplicates are let through to the member then: it has to bear them, though the envelope would not pass them.
 
-@testable import Gossip
+import Gossip
 
 struct Datagram {
     enum Content {

@@ -1,7 +1,7 @@
 // ClusterFate: what a seed does to a simulated cluster: crashes, freezes, cuts, slow disks, hand-overs and the work of
 // operators and checks meanwhile. In the end everything is mended, and the cluster has to be well soon after.
 
-@testable import Gossip
+import Gossip
 
 struct ClusterFate {
     /// How long bad things happen, and how long they may take to be over.
@@ -139,5 +139,29 @@ struct ClusterFate {
                 + "applied \(member.appliedIndex)\(node.fence.isPresent ? " owner" : "")"
         }
         return nodes.joined(separator: ", ")
+    }
+}
+
+extension ClusterSettings {
+    /// What a seed makes of a cluster.
+    static func drawn(_ seed: UInt64) -> ClusterSettings {
+        var random = SplitMix64(state: seed &* 7919)
+        var settings = ClusterSettings()
+        settings.members = random.happens(250) ? 5 : 3
+        settings.fencing = random.happens(300) ? .trust : .wait
+        settings.sealed = random.happens(60)
+        settings.loss = random.pick([0, 0, 20, 100, 250]) ?? 0
+        settings.duplication = random.pick([0, 50, 200]) ?? 0
+        settings.slowDatagrams = random.pick([0, 0, 30, 150]) ?? 0
+        if random.happens(200) { settings.diskNs = 500_000...30_000_000 }
+        return settings
+    }
+}
+
+extension ClusterFate {
+    static func drawn(_ seed: UInt64) -> ClusterFate {
+        var fate = ClusterFate()
+        fate.outlivesProcesses = ClusterSettings.drawn(seed).fencing == .wait
+        return fate
     }
 }

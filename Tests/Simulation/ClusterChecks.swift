@@ -1,7 +1,7 @@
 // ClusterChecks: what must hold after every step of a simulated cluster. Kept apart from the members, so that it
 // believes nothing they say about themselves that can be seen from outside.
 
-@testable import Gossip
+import Gossip
 
 struct ClusterChecks {
     /// The first broken promise; nothing runs after it.

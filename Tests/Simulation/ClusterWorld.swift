@@ -5,7 +5,7 @@
 // Members run the product's own core; the disk (ClusterDisk), the fence (ClusterFence), the network (ClusterNetwork)
 // and the operators are modelled. After every step ClusterChecks looks for a broken promise.
 
-@testable import Gossip
+import Gossip
 
 /// What a world is made of.
 struct ClusterSettings {
@@ -288,7 +288,7 @@ final class ClusterWorld {
         if settings.sealed {
             nodes[node].envelope = Envelope(
                 clusterTag: 1, me: MemberID(node), memberCount: settings.members, boot: nodes[node].boot,
-                keys: [repeated(9, 32)])
+                keys: [Array(repeating: 9, count: 32)])
         }
         tell("n\(node) starts, boot \(nodes[node].boot)")
         nodes[node].member = Member(

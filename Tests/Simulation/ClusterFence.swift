@@ -5,7 +5,7 @@
 //
 // Ownership is whether the address is there, not what any member believes.
 
-@testable import Gossip
+import Gossip
 
 enum FenceCommand {
     case hold(until: Instant, term: UInt64, order: UInt64)
