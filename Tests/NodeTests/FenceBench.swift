@@ -98,7 +98,8 @@ final class FenceBench {
             },
             members: [try Self.address("10.88.0.11", 7946), peer, try Self.address("10.88.0.13", 7946)],
             me: MemberID(0),
-            clusterTag: 99, boot: 1000, keys: [Self.key])
+            clusterTag: 99, boot: 1000, keys: [Self.key], gate: .never, gateTable: "triad_bench",
+            lineGrace: .milliseconds(40))
         envelope = Envelope(clusterTag: 99, me: MemberID(1), memberCount: 3, boot: 2000, keys: [Self.key])
         var link = FenceLink(settings: settings, token: Token(kind: 1, slot: 0), program: Self.program)
         startedAt = Instant(nanoseconds: System.bootNanoseconds())

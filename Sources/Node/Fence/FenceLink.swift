@@ -23,7 +23,8 @@ struct FenceLink: ~Copyable {
     private var retryAt = Instant(nanoseconds: 0)
     private var endedProcesses: [Int32] = []
     private var boots: [UInt64] = []
-    /// Not taken yet, oldest first: at most a hello, the newest peers, and one drop or bye.
+    private var forwardTo: MemberID?
+    /// Not taken yet, oldest first; whoever says a `hold` again and again says everything else once.
     private var waiting: [FenceCommand] = []
     private var answers: [FenceAnswer] = []
     /// The term of a hold that the present or the last fence may act on.
@@ -57,6 +58,7 @@ struct FenceLink: ~Copyable {
             return end()
         }
         waiting = [.hello(settings), .peers(boots: boots)]
+        if forwardTo != nil { waiting.append(.forward(to: forwardTo)) }
         flush()
     }
 
@@ -84,6 +86,23 @@ struct FenceLink: ~Copyable {
         guard child != nil else { return lostOrder = order }
         lastSentOrder = order
         put(.drop(order: order))
+    }
+
+    /// Stop answering for the VIP, but go on with what still comes for it; answered with `dropped`. Without a usable gate
+    /// the same as `drop`.
+    mutating func yield(order: UInt64) {
+        lastOrder = order
+        guard child != nil else { return lostOrder = order }
+        lastSentOrder = order
+        put(.yield(order: order))
+    }
+
+    /// From now on packets of connections that didn't begin here go to `member`; nil: no more. To be said before the
+    /// `hold` that it belongs to. It outlives the fence: a new one is told again.
+    mutating func forward(to member: MemberID?) {
+        if member == forwardTo { return }
+        forwardTo = member
+        put(.forward(to: member))
     }
 
     /// The members' boots by index, as `Envelope.knownBoots` gives them; only changes are passed on.

@@ -25,6 +25,15 @@ struct FenceAddress: Sendable, Equatable, Hashable {
     var text: String { "\(address.host)/\(prefix)" }
 }
 
+/// Whether the kernel's gate (GateTable) is to stand before the VIPs.
+enum GateUse: UInt8, Sendable {
+    case never = 1
+    /// Where `nft` works; decided once in a fence's life.
+    case ifUsable
+    /// Without it nothing is held.
+    case required
+}
+
 /// What a fence has to know before anything else.
 struct FenceSettings: Sendable, Equatable {
     var vips: [FenceAddress]
@@ -35,9 +44,16 @@ struct FenceSettings: Sendable, Equatable {
     var boot: UInt64
     /// As Envelope takes them; may be empty only for a member that is alone.
     var keys: [[UInt8]]
+    var gate: GateUse
+    /// The gate's table: the same in every life of this node, and nobody else's on this machine.
+    var gateTable: String
+    /// How long after it was written a line that opens the gate may take effect: the kernel kills what could still
+    /// execute it by then. What is opened that late is open for that much longer than the lease.
+    var lineGrace: Duration
 
     init(
-        vips: [FenceAddress], members: [SocketAddress], me: MemberID, clusterTag: UInt64, boot: UInt64, keys: [[UInt8]]
+        vips: [FenceAddress], members: [SocketAddress], me: MemberID, clusterTag: UInt64, boot: UInt64,
+        keys: [[UInt8]], gate: GateUse, gateTable: String, lineGrace: Duration
     ) {
         self.vips = vips
         self.members = members
@@ -45,6 +61,9 @@ struct FenceSettings: Sendable, Equatable {
         self.clusterTag = clusterTag
         self.boot = boot
         self.keys = keys
+        self.gate = gate
+        self.gateTable = gateTable
+        self.lineGrace = lineGrace
     }
 }
 
@@ -63,6 +82,12 @@ enum FenceCommand: Sendable, Equatable {
     case drop(order: UInt64)
     /// Let go and end, without telling the peers (the main process does).
     case bye
+    /// A planned move: answer ARP and neighbour solicitations no more, which ends with `dropped`, but keep the address
+    /// and take what still comes for it, until a `drop`, a `hold` or the end. Without a gate the same as `drop`.
+    case yield(order: UInt64)
+    /// From now on TCP packets for a VIP that belong to no connection begun here go to this member; nil: no more. A
+    /// gate that is closed does not open before it is so.
+    case forward(to: MemberID?)
 }
 
 /// Why a fence let go.
@@ -75,12 +100,15 @@ enum FenceDropCause: UInt8, Sendable {
 
 /// Fence to main process.
 enum FenceAnswer: Sendable, Equatable {
+    /// Whether the gate stands, and why not; said once, before `ready`, unless the gate is never to be used.
+    case gate(isUsable: Bool, reason: String)
     /// The fence stands, and no VIP is on this machine.
     case ready
-    /// The kernel has confirmed every VIP.
+    /// The kernel has confirmed every VIP, and the open gate if there is one.
     case held(term: UInt64)
-    /// The kernel has confirmed that no VIP is here any more; `term` is the one that held. Every order up to `order` is
-    /// done with: no hold among them has an effect any more.
+    /// The kernel has confirmed that nothing here answers for a VIP any more (the addresses are gone, or the gate is
+    /// closed); `term` is the one that held. Every order up to `order` is done with: no hold among them has an effect
+    /// any more.
     case dropped(order: UInt64, term: UInt64, cause: FenceDropCause)
     /// A VIP that nobody here should have was found and removed: left by an earlier life, or put there by hand.
     case swept(String)
@@ -117,6 +145,9 @@ extension FenceCommand {
             writer.fixed64(settings.boot)
             writer.varint(settings.keys.count)
             for key in settings.keys { writer.block(key) }
+            writer.byte(settings.gate.rawValue)
+            writer.string(settings.gateTable)
+            writer.varint(Int(settings.lineGrace / .microseconds(1)))
         case .peers(let boots):
             writer.byte(2)
             writer.varint(boots.count)
@@ -131,6 +162,13 @@ extension FenceCommand {
             writer.byte(4)
             writer.varint(order)
         case .bye: writer.byte(5)
+        case .yield(let order):
+            writer.byte(6)
+            writer.varint(order)
+        case .forward(let member):
+            writer.byte(7)
+            // 0 is nobody.
+            writer.varint(member.map { $0.index + 1 } ?? 0)
         }
         return writer.bytes
     }
@@ -151,6 +189,10 @@ extension FenceCommand {
                 release: reader.block(limit: Limits.datagramBytesMax))
         case 4: command = .drop(order: reader.varint())
         case 5: command = .bye
+        case 6: command = .yield(order: reader.varint())
+        case 7:
+            let place = reader.count(limit: Limits.membersMax)
+            command = .forward(to: place == 0 ? nil : MemberID(place - 1))
         default: return nil
         }
         return reader.finished ? command : nil
@@ -176,12 +218,17 @@ extension FenceCommand {
         let keys = (0..<reader.count(limit: FenceLimits.keysMax)).map { _ in
             reader.block(limit: FenceLimits.keyBytesMax)
         }
+        let gate = GateUse(rawValue: reader.byte())
+        let gateTable = reader.string(limit: FenceLimits.gateTableBytesMax)
+        let lineGrace = Duration.microseconds(reader.count(limit: FenceLimits.lineGraceMicrosecondsMax))
+        guard let gate, GateTable.isName(gateTable) else { return nil }
         // What Envelope's init asserts.
         guard reader.finished, me.index < members.count, boot > 0, !keys.isEmpty || members.count == 1 else {
             return nil
         }
         return FenceSettings(
-            vips: vips, members: members, me: me, clusterTag: clusterTag, boot: boot, keys: keys)
+            vips: vips, members: members, me: me, clusterTag: clusterTag, boot: boot, keys: keys, gate: gate,
+            gateTable: gateTable, lineGrace: lineGrace)
     }
 }
 
@@ -206,6 +253,8 @@ extension FenceAnswer {
         case .recovered: writer.byte(7)
         case .warning(let text): Self.write(8, text, &writer)
         case .died(let text): Self.write(9, text, &writer)
+        case .gate(true, _): Self.write(10, "", &writer)
+        case .gate(false, let reason): Self.write(11, reason, &writer)
         }
         return writer.bytes
     }
@@ -231,14 +280,15 @@ extension FenceAnswer {
             guard let cause = FenceDropCause(rawValue: reader.byte()) else { return nil }
             answer = .dropped(order: order, term: term, cause: cause)
         case 7: answer = .recovered
-        case 4...9:
+        case 4...11:
             let text = reader.string(limit: FenceLimits.textBytesMax)
             switch kind {
             case 4: answer = .swept(text)
             case 5: answer = .restored(text)
             case 6: answer = .failed(text)
             case 8: answer = .warning(text)
-            default: answer = .died(text)
+            case 9: answer = .died(text)
+            default: answer = .gate(isUsable: kind == 10, reason: text)
             }
         default: return nil
         }
@@ -251,6 +301,8 @@ enum FenceLimits {
     static let vipsMax = 16
     static let keysMax = 16
     static let keyBytesMax = 64
+    static let gateTableBytesMax = 64
+    static let lineGraceMicrosecondsMax = 10_000_000
     /// A reason, in UTF-8 bytes.
     static let textBytesMax = 512
 }

@@ -158,7 +158,9 @@ struct FenceProcess: ~Copyable {
         case .hold(let until, let term, let order, let release):
             self.release = release
             step(.hold(until: until, term: term, order: order))
-        case .drop(let order): step(.drop(order: order))
+        // As long as there is no gate.
+        case .drop(let order), .yield(let order): step(.drop(order: order))
+        case .forward: break
         case .bye: step(.bye)
         }
     }

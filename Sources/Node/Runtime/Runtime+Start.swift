@@ -128,7 +128,10 @@ extension Runtime {
         guard !configuration.vips.isEmpty else { return nil }
         let settings = FenceSettings(
             vips: configuration.fenceAddresses, members: configuration.gossipAddresses, me: me,
-            clusterTag: configuration.clusterTag, boot: boot, keys: configuration.gossip.keys)
+            clusterTag: configuration.clusterTag, boot: boot, keys: configuration.gossip.keys,
+            gate: configuration.gateUse,
+            gateTable: GateTable.name(cluster: configuration.cluster, node: configuration.nodes[me.index].id),
+            lineGrace: configuration.gossip.electionTimeoutMin / 5)
         var fence = FenceLink(settings: settings, token: Token(kind: ControlToken.fence, slot: 0))
         fence.start(on: reactor, now: now)
         return fence
@@ -143,6 +146,14 @@ extension Configuration {
             SocketAddress(address: vip.host, port: 0).map {
                 FenceAddress(address: $0, prefix: vip.prefix, interface: vip.interface)
             }
+        }
+    }
+
+    var gateUse: GateUse {
+        switch fencing {
+        case .auto: .ifUsable
+        case .gate: .required
+        case .wait, .trust: .never
         }
     }
 

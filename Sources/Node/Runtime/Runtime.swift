@@ -260,6 +260,8 @@ final class Runtime {
     private func take(_ answer: FenceAnswer, now: Instant) {
         switch answer {
         case .ready: break
+        case .gate(true, _): log.log(.info, "the kernel's gate stands before the VIP")
+        case .gate(false, let reason): log.log(.warning, "no gate before the VIP: \(reason)")
         case .held: feed(.fence(.held), now: now)
         case .dropped(let order, _, let cause):
             if cause == .expired, core.role == .leader { counters.leaseLapses += 1 }
