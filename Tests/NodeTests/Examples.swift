@@ -30,6 +30,7 @@ enum Examples {
           timeouts: { connect: "1s", request: "10s", client: "30s", server: "30s", keepAlive: "1m", drain: "5s" },
           limits: { requestHead: "16KiB", headers: 100, connections: 20000, retries: 2, buffer: "16KiB" },
           log: { level: "info" },
+          leadership: { fitnessHold: "2s", preemptHold: "10s", gateway: "10.0.0.1" },
         }
         """
 

@@ -21,6 +21,7 @@ struct Configuration: Sendable, Equatable {
     var data: String
     var frontends: [Frontend]
     var backends: [Backend]
+    var leadership: LeadershipSection
     /// Data-plane threads; nil: one for each core.
     var workers: Int?
     var timeouts: Timeouts
@@ -29,6 +30,8 @@ struct Configuration: Sendable, Equatable {
     /// 16 hex digits: the first half of the SHA-256 of the content, the same on nodes that read the same file. Comments,
     /// spacing, key order, secrets and what belongs to one machine (`data`, `workers`) don't count.
     var digest: String
+    /// The same for each section, in the order of `Section`; tells nodes what differs between their files.
+    var sectionDigests: [UInt32]
 }
 
 extension Configuration {
@@ -71,6 +74,16 @@ extension Configuration {
         var lease: Duration
         var electionTimeoutMin: Duration
         var electionTimeoutMax: Duration
+    }
+
+    /// When a leader gives up the lead although nothing forces it to (DESIGN.md, 2.5).
+    struct LeadershipSection: Sendable, Equatable {
+        /// How long a follower must have been strictly fitter.
+        var fitnessHold: Duration = .seconds(2)
+        /// How long an equally fit node of higher priority must have been there.
+        var preemptHold: Duration = .seconds(10)
+        /// An address that a fit node reaches; nil: none is asked.
+        var gateway: String?
     }
 
     struct StatusSection: Sendable, Equatable {

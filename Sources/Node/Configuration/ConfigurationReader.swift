@@ -16,8 +16,8 @@ struct ConfigurationReader {
     var report: ConfigurationReport
 
     static let keys = [
-        "cluster", "nodes", "vip", "gossip", "status", "data", "frontends", "backends", "workers", "timeouts",
-        "limits", "log",
+        "cluster", "nodes", "vip", "gossip", "status", "data", "frontends", "backends", "leadership", "workers",
+        "timeouts", "limits", "log",
     ]
     static let dataDefault = "/var/lib/triad"
 
@@ -68,9 +68,11 @@ struct ConfigurationReader {
             file: file, cluster: name, nodes: nodes.map(\.entry).sorted { $0.id < $1.id }, vips: vip.vips,
             fencing: vip.fencing, gossip: gossip, status: status, data: data(fields.optional("data")),
             frontends: frontends.map(\.frontend), backends: backends.map(\.backend),
+            leadership: leadership(fields.optional("leadership"), nodes: nodes, vips: vip.vips),
             workers: workers(fields.optional("workers")), timeouts: timeouts(fields.optional("timeouts")),
-            limits: limits(fields.optional("limits")), log: log(fields.optional("log")), digest: "")
-        configuration.digest = configuration.computedDigest()
+            limits: limits(fields.optional("limits")), log: log(fields.optional("log")), digest: "",
+            sectionDigests: [])
+        configuration.setDigests()
         return configuration
     }
 

@@ -1,4 +1,4 @@
-// ConfigurationRules: what must hold between values of a configuration, and the digest of the whole.
+// ConfigurationRules: what must hold between values of a configuration.
 
 import Gossip
 import Proxy
@@ -126,70 +126,6 @@ extension ConfigurationReader {
                             + "requests would go in circles; write the address of the server itself")
                 }
             }
-        }
-    }
-}
-
-extension Configuration {
-    /// See `digest`. The encoding is this version's own: a field added to it changes every digest.
-    func computedDigest() -> String {
-        var writer = ByteWriter(reserving: 1024)
-        func span(_ value: Duration) { writer.varint(UInt64(max(0, value.nanoseconds))) }
-        func optional(_ value: String?) {
-            writer.flag(value != nil)
-            writer.string(value ?? "")
-        }
-        writer.string(cluster)
-        writer.varint(nodes.count)
-        for node in nodes {
-            writer.string(node.id)
-            writer.string(node.address)
-            for number in [node.priority, Int(node.gossipPort), Int(node.statusPort)] { writer.varint(number) }
-        }
-        writer.varint(vips.count)
-        for vip in vips { [vip.address, vip.interface].forEach { writer.string($0) } }
-        writer.string(fencing.rawValue)
-        writer.varint(Int(gossip.port))
-        [gossip.heartbeat, gossip.lease, gossip.electionTimeoutMin, gossip.electionTimeoutMax].forEach { span($0) }
-        writer.varint(Int(status.port))
-        optional(status.address)
-        writer.varint(frontends.count)
-        for frontend in frontends {
-            writer.string(frontend.name)
-            optional(frontend.address)
-            writer.varint(Int(frontend.port))
-            writer.string(frontend.mode.rawValue)
-            writer.varint(frontend.backend)
-        }
-        writer.varint(backends.count)
-        for backend in backends { backend.write(to: &writer) }
-        [timeouts.connect, timeouts.request, timeouts.client].forEach { span($0) }
-        [timeouts.server, timeouts.keepAlive, timeouts.drain].forEach { span($0) }
-        let bounds = [limits.requestHead, limits.headers, limits.connections, limits.retries, limits.buffer]
-        bounds.forEach { writer.varint($0) }
-        return SHA256.digest(writer.bytes).prefix(8).map { byte in
-            (byte < 16 ? "0" : "") + String(byte, radix: 16)
-        }.joined()
-    }
-}
-
-extension Configuration.Backend {
-    fileprivate func write(to writer: inout ByteWriter) {
-        writer.string(name)
-        writer.string(balance.rawValue)
-        switch check.kind {
-        case .tcp: writer.byte(0)
-        case .http(let method, let path, let host, let expect):
-            writer.byte(1)
-            [method, path, host ?? ""].forEach { writer.string($0) }
-            writer.varint(expect)
-        }
-        for span in [check.interval, check.timeout] { writer.varint(UInt64(max(0, span.nanoseconds))) }
-        for count in [check.rise, check.fall, servers.count] { writer.varint(count) }
-        for server in servers {
-            writer.string(server.id)
-            writer.string(server.address.description)
-            writer.varint(server.weight)
         }
     }
 }

@@ -87,7 +87,9 @@ extension ConfigurationReader {
         var fencing: Configuration.Fencing?
         for element in elements {
             guard let fields = Fields(element, known: ["address", "interface", "fencing"], &report) else { continue }
-            if let fencingPlace = fields.optional("fencing"), let wanted = self.fencing(fencingPlace) {
+            if let fencingPlace = fields.optional("fencing"),
+                let wanted = fencingPlace.choice(Configuration.Fencing.self, "fencing", &report)
+            {
                 if let fencing, fencing != wanted {
                     report.add(
                         fencingPlace, "differs from another VIP's \"\(fencing.rawValue)\"; all VIPs move together")
@@ -148,17 +150,6 @@ extension ConfigurationReader {
         if valid { return name }
         report.add(place, "\"\(name)\" can't name a network interface; `ip link` lists the ones of a machine")
         return nil
-    }
-
-    private mutating func fencing(_ place: Placed) -> Configuration.Fencing? {
-        if case .string("gate") = place.value.content {
-            report.add(
-                place,
-                "this version doesn't have fencing \"gate\"; use \"auto\" (which is \"wait\" in this version), "
-                    + "\"wait\" (never two owners) or \"trust\" (faster; up to a second of two owners)")
-            return nil
-        }
-        return place.choice(Configuration.Fencing.self, later: ["gate"], "fencing", &report)
     }
 
     // MARK: Gossip, status, data
@@ -240,6 +231,31 @@ extension ConfigurationReader {
         guard let place else { return Self.dataDefault }
         guard let path = place.string("the path of a directory", &report) else { return Self.dataDefault }
         return Disk.absolute(resolve(path))
+    }
+
+    // MARK: Leadership
+
+    mutating func leadership(
+        _ place: Placed?, nodes: [PlacedNode], vips: [Configuration.VIP]
+    ) -> Configuration.LeadershipSection {
+        var section = Configuration.LeadershipSection()
+        let keys = ["fitnessHold", "preemptHold", "gateway"]
+        guard let place, let fields = Fields(place, known: keys, &report) else { return section }
+        let fitness = fields.optional("fitnessHold")?.duration(.milliseconds(200)...Duration.seconds(600), &report)
+        let preempt = fields.optional("preemptHold")?.duration(.seconds(1)...Duration.seconds(3600), &report)
+        section.fitnessHold = fitness ?? section.fitnessHold
+        section.preemptHold = preempt ?? section.preemptHold
+        guard let gateway = fields.optional("gateway"), let address = gateway.address(&report) else { return section }
+        let example = "; name one that only a working network reaches, such as the router: \"10.0.0.1\""
+        if address.isLoopback {
+            report.add(gateway, "\(address.host) is a loopback address and always answers\(example)")
+        } else if vips.contains(where: { $0.host == address.host }) {
+            report.add(gateway, "\(address.host) is the VIP, which the leader itself answers for\(example)")
+        } else if let node = nodes.first(where: { $0.entry.address == address.host }) {
+            report.add(gateway, "\(address.host) is node \(node.entry.id), which always reaches itself\(example)")
+        }
+        section.gateway = address.host
+        return section
     }
 
     // MARK: The rest

@@ -1,0 +1,105 @@
+// ConfigurationDigest: what tells whether two nodes read the same file, and if not, in which sections it differs.
+//
+// Each section is written as bytes (an encoding of this version's own: a field added to it changes the digest), and
+// SHA-256 makes a short number of them. Secrets never go in, nor what belongs to one machine.
+
+import Gossip
+
+extension Configuration {
+    /// The sections of the file that must be the same on every node, as the file calls them. Nodes send their digests in
+    /// this order: add new ones at the end.
+    enum Section: String, CaseIterable, Sendable {
+        case cluster, nodes, vip, gossip, status, frontends, backends, leadership, timeouts, limits
+    }
+
+    mutating func setDigests() {
+        let digests = Section.allCases.map { SHA256.digest(bytes(of: $0)) }
+        sectionDigests = digests.map { $0.prefix(4).reduce(0) { $0 << 8 | UInt32($1) } }
+        digest = SHA256.digest(digests.flatMap { $0 }).prefix(8).map { byte in
+            (byte < 16 ? "0" : "") + String(byte, radix: 16)
+        }.joined()
+    }
+
+    /// The sections in which another node's file differs, by what it told; empty when it told nothing yet. A node of
+    /// another version may know fewer or more sections than this one: those both know are compared.
+    func sectionsDiffering(from other: [UInt32]) -> [Section] {
+        zip(Section.allCases, zip(sectionDigests, other)).filter { $0.1.0 != $0.1.1 }.map(\.0)
+    }
+
+    private func bytes(of section: Section) -> [UInt8] {
+        var writer = ByteWriter(reserving: 256)
+        switch section {
+        case .cluster: writer.string(cluster)
+        case .nodes:
+            for node in nodes {
+                writer.string(node.id)
+                writer.string(node.address)
+                for number in [node.priority, Int(node.gossipPort), Int(node.statusPort)] { writer.varint(number) }
+            }
+        case .vip:
+            for vip in vips { [vip.address, vip.interface].forEach { writer.string($0) } }
+            writer.string(fencing.rawValue)
+        case .gossip:
+            writer.varint(Int(gossip.port))
+            [gossip.heartbeat, gossip.lease, gossip.electionTimeoutMin, gossip.electionTimeoutMax].forEach {
+                writer.nanoseconds($0)
+            }
+        case .status:
+            writer.varint(Int(status.port))
+            writer.optional(status.address)
+        case .frontends: writeFrontends(to: &writer)
+        case .backends: for backend in backends { backend.write(to: &writer) }
+        case .leadership:
+            [leadership.fitnessHold, leadership.preemptHold].forEach { writer.nanoseconds($0) }
+            writer.optional(leadership.gateway)
+        case .timeouts:
+            [timeouts.connect, timeouts.request, timeouts.client].forEach { writer.nanoseconds($0) }
+            [timeouts.server, timeouts.keepAlive, timeouts.drain].forEach { writer.nanoseconds($0) }
+        case .limits:
+            let bounds = [limits.requestHead, limits.headers, limits.connections, limits.retries, limits.buffer]
+            bounds.forEach { writer.varint($0) }
+        }
+        return writer.bytes
+    }
+
+    private func writeFrontends(to writer: inout ByteWriter) {
+        for frontend in frontends {
+            writer.string(frontend.name)
+            writer.optional(frontend.address)
+            writer.varint(Int(frontend.port))
+            writer.string(frontend.mode.rawValue)
+            // By name: another backend before it is no change of this section. (A file with errors may have none.)
+            writer.string(backends.indices.contains(frontend.backend) ? backends[frontend.backend].name : "")
+        }
+    }
+}
+
+extension Configuration.Backend {
+    fileprivate func write(to writer: inout ByteWriter) {
+        writer.string(name)
+        writer.string(balance.rawValue)
+        switch check.kind {
+        case .tcp: writer.byte(0)
+        case .http(let method, let path, let host, let expect):
+            writer.byte(1)
+            [method, path, host ?? ""].forEach { writer.string($0) }
+            writer.varint(expect)
+        }
+        for span in [check.interval, check.timeout] { writer.nanoseconds(span) }
+        for count in [check.rise, check.fall, servers.count] { writer.varint(count) }
+        for server in servers {
+            writer.string(server.id)
+            writer.string(server.address.description)
+            writer.varint(server.weight)
+        }
+    }
+}
+
+extension ByteWriter {
+    fileprivate mutating func nanoseconds(_ span: Duration) { varint(UInt64(max(0, span.nanoseconds))) }
+
+    fileprivate mutating func optional(_ text: String?) {
+        flag(text != nil)
+        string(text ?? "")
+    }
+}
