@@ -30,14 +30,49 @@ public struct Timing: Equatable, Sendable {
     /// to 1.25 s (the kernel rounds its check up to a whole second when that is near), and a line in `ip`'s hands may
     /// renew it up to 31 ms after the lease.
     public static let addressLifetime: Duration = .milliseconds(1300)
+    /// How late after its writing the kernel may still take in a line that opens the gate: the fence is killed then. Such a
+    /// line's timeout counts from its execution, so a gate may be open this much longer than the lease.
+    public var lineGrace: Duration { electionTimeoutMin / 5 }
+    /// How long after the lease a new leader waits for an old owner behind a gate: `lineGrace`, the kernel's clock ticks,
+    /// and clocks that run at different rates. `lease ≤ ¾ electionTimeoutMin` makes it free: nobody votes sooner.
+    var gateTail: Duration { electionTimeoutMin / 4 }
 }
 
-/// How much a new leader waits for an old owner that it can't hear.
+/// What keeps a VIP from having two owners when a node stops whole, and how much a new leader waits for it.
 public enum Fencing: String, Sendable, CaseIterable {
+    /// `gate` on nodes that can, `wait` on the others.
+    case auto
+    /// The kernel stops answering for the VIP at the lease's end; a node that can't do that never owns it.
+    case gate
     /// Until the old address's kernel lifetime has run out, unless the old owner released it.
     case wait
     /// Not at all beyond the old lease: accepts an overlap of up to a second when a node freezes whole.
     case trust
+
+    /// A fence may use the gate.
+    public var allowsGate: Bool { self == .auto || self == .gate }
+}
+
+/// When a leader gives up the lead although nothing forces it to.
+public struct LeadershipRules: Equatable, Sendable {
+    /// A follower must have been strictly fitter for this long.
+    public var fitnessHold: Duration
+    /// An equally fit follower of higher priority must have been there for this long.
+    public var preemptHold: Duration
+    /// By member; equal ones (the default) never preempt.
+    public var priorities: [Int]
+
+    public init(
+        fitnessHold: Duration = .seconds(2), preemptHold: Duration = .seconds(10), priorities: [Int] = []
+    ) {
+        self.fitnessHold = fitnessHold
+        self.preemptHold = preemptHold
+        self.priorities = priorities
+    }
+
+    func priority(_ member: MemberID) -> Int {
+        priorities.indices.contains(member.index) ? priorities[member.index] : 0
+    }
 }
 
 public struct ClusterConfiguration: Sendable {
@@ -50,12 +85,15 @@ public struct ClusterConfiguration: Sendable {
     public let hasVIP: Bool
     /// Digest of the node's configuration file, told to peers so that drift shows.
     public var digest: UInt64
+    /// The same for each section of the file, in an order that all nodes share; tells what differs.
+    public var sections: [UInt32]
+    public var leadership: LeadershipRules
     /// The servers that the file names.
     public var servers: [ServerID]
 
     public init(
         members: [String], me: MemberID, timing: Timing, fencing: Fencing, hasVIP: Bool, digest: UInt64,
-        servers: [ServerID]
+        sections: [UInt32] = [], leadership: LeadershipRules = LeadershipRules(), servers: [ServerID]
     ) {
         precondition(members == members.sorted() && members.count % 2 == 1 && members.count <= Limits.membersMax)
         precondition(members.indices.contains(me.index))
@@ -67,6 +105,8 @@ public struct ClusterConfiguration: Sendable {
         self.fencing = fencing
         self.hasVIP = hasVIP
         self.digest = digest
+        self.sections = sections
+        self.leadership = leadership
         self.servers = servers.sorted()
     }
 

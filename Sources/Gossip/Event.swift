@@ -39,8 +39,12 @@ public enum FenceReport: Equatable, Sendable {
     /// The address is gone, by order, by expiry or because the fence itself ended; and every order up to this one
     /// had been taken in before. (A report that crosses a newer `hold` on its way says nothing about that one.)
     case dropped(order: UInt64)
-    /// `ip` failed; the fence goes on trying.
+    /// `ip` or `nft` failed; the fence goes on trying.
     case failed(String)
+    /// They work again.
+    case recovered
+    /// Whether the kernel's gate enforces every hold of this fence. Said once by each fence, before it holds anything.
+    case gate(isUsable: Bool)
 }
 
 public enum Event: Sendable {
@@ -59,6 +63,12 @@ public enum Event: Sendable {
     /// A connection to this server failed while forwarding.
     case suspect(ServerID)
     case fence(FenceReport)
+    /// What this node can do for clients, besides reaching servers (which its views tell).
+    case fitness(answersClients: Bool, reachesGateway: Bool)
+    /// The connections that were kept after `.yield` are over, or out of time.
+    case drained
+    /// An operator makes this last survivor own the VIP without a majority; see `forceProblem`.
+    case forceLeader
     /// An operator wants a planned move. Reaches the leader from any node; may be repeated.
     case requestHandover(to: MemberID?)
     /// As leader, ready for it: give leadership to this member, or to the fittest.
@@ -68,7 +78,7 @@ public enum Event: Sendable {
     /// The time of day, for what people read. Milliseconds since 1970.
     case wallClock(Int64)
     /// The configuration file was read again.
-    case reconfigured(servers: [ServerID], digest: UInt64)
+    case reconfigured(servers: [ServerID], digest: UInt64, sections: [UInt32])
 }
 
 /// How an operator's change ended.
@@ -96,6 +106,7 @@ public struct Note: Equatable, Sendable {
         case peerUp = "node-up"
         case peerDown = "node-down"
         case handover = "handover"
+        case forced = "leader-forced"
         case storage = "storage"
     }
 
@@ -110,6 +121,11 @@ public enum Effect: Equatable, Sendable {
     case hold(until: Instant, term: UInt64, order: UInt64)
     /// The fence must let go of the VIP now.
     case drop(order: UInt64)
+    /// In a planned move: the fence must stop answering for the VIP now, and goes on serving the connections it has until
+    /// `.drop` or a new `.hold`. The shell drains them, then steps `.drained`.
+    case yield(order: UInt64)
+    /// TCP packets for the VIP of no connection that began on this node go on to that member, which drains; nil: none do.
+    case forward(to: MemberID?)
     /// Servers, their admin states, weights or verdicts changed.
     case tableChanged
     case answer(RequestID, Outcome)

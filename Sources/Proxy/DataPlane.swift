@@ -98,6 +98,14 @@ public final class DataPlane: Sendable {
         for mailbox in mailboxes { mailbox.post { $0.closeIdle = true } }
     }
 
+    /// False when a worker hasn't read what it was told since the call before: it hangs, and its listeners with it.
+    /// To be asked again after longer than a loop turn takes, such as a second.
+    public func isResponsive() -> Bool {
+        let isHanging = mailboxes.contains { $0.isUnread }
+        for mailbox in mailboxes { mailbox.post { _ in } }
+        return !isHanging
+    }
+
     /// Client connections that are open now: `figures.connections` without the work for the rest.
     public var connections: Int { counters.reduce(0) { $0 + $1.read(.connections) } }
 

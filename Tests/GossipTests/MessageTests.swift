@@ -30,7 +30,9 @@ private func entries(from index: UInt64) -> [Entry] {
 
 private let digest = Digest(
     term: 9, role: .preCandidate, leader: MemberID(2), owner: MemberID(1), applied: 77, configuration: .max,
-    released: 3, stamp: 12345, echo: 4567, echoAge: .microseconds(890),
+    sections: [1, .max],
+    condition: Digest.Condition(answersClients: true, reachesGateway: false, reach: 2, hasGate: true),
+    drainedTerm: 8, released: 3, stamp: 12345, echo: 4567, echoAge: .microseconds(890),
     known: [
         Digest.Known(boot: 1, version: 2, age: nil),
         Digest.Known(boot: ordinalMax, version: ordinalMax, age: .microseconds(5)),
@@ -40,10 +42,12 @@ private let digest = Digest(
 private let messages: [Message] = [
     .append(
         Append(
-            term: 5, round: 6, previousIndex: 7, previousTerm: 4, commit: 3, ownsVIP: true,
+            term: 5, round: 6, previousIndex: 7, previousTerm: 4, commit: 3, ownsVIP: true, isGated: true,
             entries: Array(entries(from: 8).prefix(4)))),
     .append(
-        Append(term: 1, round: ordinalMax, previousIndex: 0, previousTerm: 0, commit: 0, ownsVIP: false, entries: [])),
+        Append(
+            term: 1, round: ordinalMax, previousIndex: 0, previousTerm: 0, commit: 0, ownsVIP: false, isGated: false,
+            entries: [])),
     .appendReply(AppendReply(term: 1, round: 2, accepted: true, match: 3, released: 4)),
     .voteRequest(
         VoteRequest(
@@ -52,10 +56,11 @@ private let messages: [Message] = [
         VoteReply(
             term: 1, isPreVote: false, granted: true,
             answers: [
-                RecentAnswer(leader: nil, term: 0, age: .milliseconds(3)),
-                RecentAnswer(leader: MemberID(2), term: 8, age: .zero),
+                RecentAnswer(leader: nil, term: 0, isGated: false, age: .milliseconds(3)),
+                RecentAnswer(leader: MemberID(2), term: 8, isGated: true, age: .zero),
             ])),
-    .timeoutNow(term: 300), .handoverRequest(to: nil), .handoverRequest(to: MemberID(1)), .released(term: ordinalMax),
+    .timeoutNow(term: 300, keepsFlows: true, isAutomatic: false), .handoverRequest(to: nil),
+    .handoverRequest(to: MemberID(1)), .released(term: ordinalMax),
     .digest(digest),
     .views(
         ViewDelta(
@@ -133,7 +138,9 @@ private let messages: [Message] = [
             repeating: Digest.Known(boot: ordinalMax, version: ordinalMax, age: .seconds(1 << 20)),
             count: Limits.membersMax)
         #expect(Message.digest(wide).encode().count <= Envelope.payloadBytesMax)
-        let answers = (0..<30).map { RecentAnswer(leader: MemberID($0 % 7), term: ordinalMax, age: .seconds(2)) }
+        let answers = (0..<30).map {
+            RecentAnswer(leader: MemberID($0 % 7), term: ordinalMax, isGated: true, age: .seconds(2))
+        }
         let reply = Message.voteReply(VoteReply(term: ordinalMax, isPreVote: false, granted: true, answers: answers))
         #expect(reply.encode().count <= Envelope.payloadBytesMax)
     }
@@ -171,7 +178,8 @@ private let messages: [Message] = [
     /// Each of these would overflow something if it were taken.
     @Test func refusesNumbersThatNothingLeavesRoomFor() {
         let append = Append(
-            term: .max, round: 1, previousIndex: 0, previousTerm: 0, commit: 0, ownsVIP: false, entries: [])
+            term: .max, round: 1, previousIndex: 0, previousTerm: 0, commit: 0, ownsVIP: false, isGated: false,
+            entries: [])
         #expect(Message.decode(Message.append(append).encode()) == nil)
         #expect(Message.decode(Message.released(term: 1 << 62).encode()) == nil)
         #expect(Message.decode(Message.released(term: ordinalMax).encode()) != nil)

@@ -42,7 +42,8 @@ struct TranscriptText {
             }
             let recent = answers.isEmpty ? "" : "; I answered " + answers.joined(separator: ", ")
             return ("vote", "\(what) in term \(body.term): yes\(recent)")
-        case .timeoutNow(let term): return ("handover", "take over after term \(term), now")
+        case .timeoutNow(let term, let keepsFlows, _):
+            return ("handover", "take over after term \(term), now\(keepsFlows ? "; I keep my connections" : "")")
         case .handoverRequest(let target):
             return ("handover", "please hand over\(target.map { " to \(name($0))" } ?? "")")
         case .released(let term): return ("released", "I let go of the VIP of term \(term)")

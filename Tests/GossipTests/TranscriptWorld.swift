@@ -168,6 +168,11 @@ struct TranscriptWorld {
         case .drop(let order):
             say(node, "tells its fence: drop the VIP")
             tellFence(node, until: nil, term: nodes[node].fence.term, order: order)
+        case .yield(let order):
+            say(node, "tells its fence: yield the VIP, keep its connections")
+            tellFence(node, until: nil, term: nodes[node].fence.term, order: order)
+        case .forward(let member):
+            say(node, "forwards unknown connections to \(member.map { text.name($0) } ?? "nobody")")
         case .tableChanged: break
         case .answer(let request, let outcome): say(node, "answers change \(request.number): \(text.tell(outcome))")
         case .note(let note): say(node, "\(note.kind.rawValue): \(note.text)")

@@ -148,12 +148,14 @@ extension ClusterSettings {
         var random = SplitMix64(state: seed &* 7919)
         var settings = ClusterSettings()
         settings.members = random.happens(250) ? 5 : 3
-        settings.fencing = random.happens(300) ? .trust : .wait
+        settings.fencing = random.pick([.wait, .wait, .trust, .auto, .auto, .gate]) ?? .wait
         settings.sealed = random.happens(60)
         settings.loss = random.pick([0, 0, 20, 100, 250]) ?? 0
         settings.duplication = random.pick([0, 50, 200]) ?? 0
         settings.slowDatagrams = random.pick([0, 0, 30, 150]) ?? 0
         if random.happens(200) { settings.diskNs = 500_000...30_000_000 }
+        let misses: UInt64 = settings.fencing == .auto ? random.pick([0, 0, 300]) ?? 0 : 0
+        settings.gated = (0..<settings.members).map { _ in !random.happens(misses) }
         return settings
     }
 }
@@ -161,7 +163,7 @@ extension ClusterSettings {
 extension ClusterFate {
     static func drawn(_ seed: UInt64) -> ClusterFate {
         var fate = ClusterFate()
-        fate.outlivesProcesses = ClusterSettings.drawn(seed).fencing == .wait
+        fate.outlivesProcesses = ClusterSettings.drawn(seed).fencing != .trust
         return fate
     }
 }

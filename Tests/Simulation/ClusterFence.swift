@@ -10,6 +10,10 @@ import Gossip
 enum FenceCommand {
     case hold(until: Instant, term: UInt64, order: UInt64)
     case drop(order: UInt64)
+    case yield(order: UInt64)
+    case forward(to: Int?)
+    /// The connections kept after a yield are over.
+    case drained
     /// A hold's end may have come.
     case expire
     /// The address's kernel lifetime is over unless someone renewed it.
@@ -21,7 +25,14 @@ enum FenceCommand {
 }
 
 struct FenceModel {
+    /// It answers for the VIP: what the network sees as its owner.
     fileprivate(set) var isPresent = false
+    /// The kernel's gate enforces every hold.
+    fileprivate(set) var hasGate = false
+    /// It serves connections that it kept in a planned move.
+    fileprivate(set) var isYielding = false
+    /// Where packets go that belong to no connection of this node.
+    fileprivate(set) var forwardsTo: Int?
     fileprivate var until: Instant?
     fileprivate var term: UInt64 = 0
     /// The last order taken in.
@@ -40,6 +51,14 @@ struct FenceModel {
 }
 
 extension ClusterWorld {
+    /// A new fence looks what it can do, and says so before it holds anything.
+    func startFence(_ node: Int) {
+        let hasGate = settings.fencing.allowsGate && settings.gated.indices.contains(node) && settings.gated[node]
+        nodes[node].fence.hasGate = hasGate
+        guard settings.fencing.allowsGate else { return }
+        report(node, .gate(isUsable: hasGate))
+    }
+
     func commandFence(_ node: Int, _ command: FenceCommand) {
         mark(node, 4)
         nodes[node].fence.knownBoots = nodes[node].knownBoots
@@ -64,7 +83,16 @@ extension ClusterWorld {
             hold(node, until: until, term: term)
         case .drop(let order):
             nodes[node].fence.order = order
+            nodes[node].fence.isYielding = false
             drop(node)
+        case .yield(let order):
+            nodes[node].fence.order = order
+            nodes[node].fence.isYielding = true
+            drop(node)
+            let end = now + random.within(1_000_000...900_000_000)
+            plan(.fence(node: node, incarnation: nodes[node].incarnation, .drained), at: end)
+        case .drained: if nodes[node].fence.isYielding { step(node, .drained) }
+        case .forward(let member): nodes[node].fence.forwardsTo = member
         case .expire: expire(node)
         case .lifetime(let generation): lifetimeEnds(node, generation)
         case .orphaned:
@@ -79,6 +107,7 @@ extension ClusterWorld {
         guard local(node) < until else { return drop(node) }
         nodes[node].fence.until = until
         nodes[node].fence.term = term
+        nodes[node].fence.isYielding = false
         if !nodes[node].fence.isPresent {
             setPresent(node, true)
             report(node, .held)
@@ -162,8 +191,12 @@ extension ClusterWorld {
     private func startLifetime(_ node: Int) {
         nodes[node].fence.lifetimeGeneration += 1
         guard nodes[node].fence.isPresent else { return }
-        // Renewed up to 300 ms ago, for 1.00 to 1.26 s.
-        let end = now + random.within(700_000_000...1_260_000_000)
+        // Renewed up to 300 ms ago, for 1.00 to 1.26 s. A gate ends with the lease, or as late as a line may be executed.
+        var end = now + random.within(700_000_000...1_260_000_000)
+        if nodes[node].fence.hasGate, let until = nodes[node].fence.until {
+            let late = UInt64(settings.timing.lineGrace.nanoseconds) + 4_000_000
+            end = world(node, until) + random.within(0...late)
+        }
         let generation = nodes[node].fence.lifetimeGeneration
         plan(.fence(node: node, incarnation: nodes[node].incarnation, .lifetime(generation: generation)), at: end)
     }

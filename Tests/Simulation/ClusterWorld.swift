@@ -12,6 +12,8 @@ struct ClusterSettings {
     var members = 3
     var timing = Timing.standard
     var fencing = Fencing.wait
+    /// Nodes whose fence has a working `nft`, where `fencing` allows its use.
+    var gated: [Bool] = []
     var hasVIP = true
     /// Datagrams are sealed and opened with the product's envelope instead of a model of it. Slower.
     var sealed = false
@@ -233,6 +235,8 @@ final class ClusterWorld {
         case .hold(let until, let term, let order):
             commandFence(node, .hold(until: until, term: term, order: order))
         case .drop(let order): commandFence(node, .drop(order: order))
+        case .yield(let order): commandFence(node, .yield(order: order))
+        case .forward(let member): commandFence(node, .forward(to: member?.index))
         case .tableChanged: break
         case .answer(let request, let outcome): answered(request, outcome, node)
         case .note(let note):
@@ -295,6 +299,7 @@ final class ClusterWorld {
             configuration(node), recovered: nodes[node].disk.durable, boot: nodes[node].boot, seed: random.next(),
             now: local(node))
         checks.started(node)
+        startFence(node)
         step(node, .wallClock(1_000_000 + Int64(now / 1_000_000)))
     }
 

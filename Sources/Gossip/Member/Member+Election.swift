@@ -59,6 +59,8 @@ extension Member {
         if wasLeader { verifiedIndex = commitIndex }
         handover = nil
         isTransferCampaign = false
+        fitterSince = nil
+        preferredSince = nil
         setLeader(leader)
         electionDeadline = now.advanced(by: drawElectionTimeout())
         if wasLeader {
@@ -109,6 +111,8 @@ extension Member {
 
     private mutating func becomeLeader(now: Instant) {
         role = .leader
+        takeOverFlows()
+        holdDownUntil = isTransferCampaign && transfer?.isAutomatic ?? false ? now.advanced(by: Self.holdDown) : now
         isTransferCampaign = false
         setLeader(me)
         leaderSince = now
@@ -190,7 +194,7 @@ extension Member {
         electionDeadline = now.advanced(by: drawElectionTimeout())
         pruneAnswers(now: now)
         let recent = answers.answers.map {
-            RecentAnswer(leader: $0.leader, term: $0.term, age: $0.at.duration(to: now))
+            RecentAnswer(leader: $0.leader, term: $0.term, isGated: $0.isGated, age: $0.at.duration(to: now))
         }
         let reply = Message.voteReply(VoteReply(term: term, isPreVote: false, granted: true, answers: recent))
         if persistedTicket >= voteTicket {
@@ -230,7 +234,8 @@ extension Member {
     private func statement(_ reply: VoteReply, now: Instant) -> [AnswerRecord.Answer] {
         reply.answers.filter { $0.leader != me && $0.leader.map { peers.indices.contains($0.index) } ?? true }.map {
             // The age was taken when the vote was given; the reply's way makes the answer look later, never earlier.
-            AnswerRecord.Answer(leader: $0.leader, term: $0.term, at: now.advanced(by: .zero - $0.age))
+            AnswerRecord.Answer(
+                leader: $0.leader, term: $0.term, isGated: $0.isGated, at: now.advanced(by: .zero - $0.age))
         }
     }
 
@@ -277,6 +282,7 @@ extension Member {
         }
         if let handover, now >= handover.deadline {
             self.handover = nil
+            movedTerm = 0
             lastFailedTarget = handover.target
             note(
                 .handover, "\(configuration.name(handover.target)) did not take over; \(configuration.name(me)) goes on"
@@ -293,7 +299,10 @@ extension Member {
     // MARK: Transfer
 
     mutating func requestHandover(to target: MemberID?, now: Instant) {
-        if role == .leader { return emit(.handoverWanted(to: target)) }
+        if role == .leader {
+            isMoveAutomatic = false
+            return emit(.handoverWanted(to: target))
+        }
         if let leader = currentLeader { send(.handoverRequest(to: target), to: leader) }
     }
 
@@ -301,14 +310,12 @@ extension Member {
     mutating func beginHandover(to target: MemberID?, now: Instant) {
         guard role == .leader, handover == nil else { return }
         let candidates = configuration.peers.filter { isHeard($0, now: now) && (target == nil || $0 == target) }
-        // The most up to date, but not the one that has just failed to take over if there is another.
-        func rank(_ member: MemberID) -> (Int, UInt64) {
-            (member == lastFailedTarget ? 0 : 1, peers[member.index].matchIndex)
-        }
         guard let best = candidates.max(by: { rank($0) < rank($1) }) else {
+            isMoveAutomatic = false
             return note(.handover, "can't hand over: \(handoverProblem(to: target, now: now) ?? "nobody is there")")
         }
         handover = Handover(target: best, deadline: now.advanced(by: timing.electionTimeoutMax))
+        movedTerm = movesKeepFlows(to: best, now: now) ? term : 0
         note(.handover, "\(configuration.name(me)) hands over to \(configuration.name(best))")
         sendAppends(now: now)
         pushHandover()
@@ -317,17 +324,23 @@ extension Member {
     /// Tells the target to campaign as soon as it has the whole log (dissertation, 3.10).
     mutating func pushHandover() {
         guard let handover, peers[handover.target.index].matchIndex == log.lastIndex else { return }
-        send(.timeoutNow(term: term), to: handover.target)
+        let message = Message.timeoutNow(term: term, keepsFlows: movedTerm == term, isAutomatic: isMoveAutomatic)
+        send(message, to: handover.target)
     }
 
-    mutating func receiveTimeoutNow(term: UInt64, from sender: MemberID, now: Instant) {
+    mutating func receiveTimeoutNow(
+        term: UInt64, keepsFlows: Bool, isAutomatic: Bool, from sender: MemberID, now: Instant
+    ) {
         guard term == self.term, role == .follower, sender == currentLeader, mayCampaign else { return }
         isTransferCampaign = true
+        transfer = (sender, term, keepsFlows, isAutomatic)
         becomeCandidate(now: now)
     }
 
     mutating func resign(now: Instant) {
         hasResigned = true
+        movedTerm = 0
+        isForced = false
         if role != .follower { becomeFollower(term: term, leader: nil, now: now) }
         letGo()
     }

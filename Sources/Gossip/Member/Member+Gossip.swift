@@ -20,7 +20,7 @@ extension Member {
         if boot > views[peer.index].boot {
             // What it saw before its restart is no view any more: it has no say until it looked again.
             views[peer.index] = View(boot: boot)
-            verdictsDue = true
+            viewsChanged()
         }
     }
 
@@ -71,6 +71,8 @@ extension Member {
     mutating func sendDigests(now: Instant) {
         nextDigest = now.advanced(by: timing.digest)
         noteLiveness(now: now)
+        countReach()
+        if role == .leader { moveOn(now: now) }
         let known = views.indices.map { index in
             Digest.Known(
                 boot: views[index].boot, version: views[index].version,
@@ -80,7 +82,8 @@ extension Member {
             let last = peers[peer.index]
             let digest = Digest(
                 term: term, role: role, leader: heardLeader(now: now), owner: owner(now: now), applied: appliedIndex,
-                configuration: configuration.digest, released: released.terms[me.index],
+                configuration: configuration.digest, sections: configuration.sections, condition: condition,
+                drainedTerm: role == .leader ? 0 : drainedTerm, released: released.terms[me.index],
                 stamp: now.nanoseconds / 1000, echo: last.digest?.stamp ?? 0,
                 echoAge: last.digestAt?.duration(to: now) ?? .zero, known: known)
             send(.digest(digest), to: peer)
@@ -96,6 +99,7 @@ extension Member {
             peers[peer.index].roundTrip = .microseconds(max(0, roundTrip))
         }
         learnReleased(peer, upTo: digest.released, now: now)
+        learnDrained(peer, digest)
         for (index, known) in digest.known.enumerated() {
             if let age = known.age, index != me.index { noteAlive(MemberID(index), at: now.advanced(by: .zero - age)) }
             sendMissing(of: MemberID(index), known: known, to: peer)
@@ -119,7 +123,7 @@ extension Member {
 
     mutating func observe(_ observations: [Observation], now: Instant) {
         let before = views[me.index].version
-        for observation in observations where views[me.index].observe(observation) { verdictsDue = true }
+        for observation in observations where views[me.index].observe(observation) { viewsChanged() }
         for delta in views[me.index].deltas(origin: me, after: before, bytesMax: Self.viewBytesMax) {
             broadcast(.views(delta))
         }
@@ -127,7 +131,12 @@ extension Member {
 
     mutating func receive(_ delta: ViewDelta, now: Instant) {
         guard delta.origin != me, views.indices.contains(delta.origin.index) else { return }
-        if views[delta.origin.index].merge(delta) { verdictsDue = true }
+        if views[delta.origin.index].merge(delta) { viewsChanged() }
+    }
+
+    private mutating func viewsChanged() {
+        verdictsDue = true
+        isReachStale = true
     }
 
     /// What a member sees of a server, as far as this one has heard.

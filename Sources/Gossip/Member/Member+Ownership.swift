@@ -12,11 +12,9 @@ extension Member {
     }
 
     /// How long an earlier owner may have gone on after a member's last answer to it.
-    private var ownershipTail: Duration {
-        switch configuration.fencing {
-        case .wait: timing.lease + Timing.addressLifetime
-        case .trust: timing.lease
-        }
+    private func ownershipTail(isGated: Bool) -> Duration {
+        if isGated || configuration.fencing == .gate { return timing.lease + timing.gateTail }
+        return timing.lease + (configuration.fencing == .trust ? .zero : Timing.addressLifetime)
     }
 
     /// When the last earlier owner that isn't known to have let go is over. What a majority of voters says is enough, so
@@ -26,7 +24,7 @@ extension Member {
         let ends = barrier.compactMap { statement -> Instant? in
             guard let statement else { return nil }
             let open = statement.filter { !released.covers($0) }
-            return open.map { $0.at.advanced(by: ownershipTail) }.max() ?? Instant(nanoseconds: 0)
+            return open.map { $0.at.advanced(by: ownershipTail(isGated: $0.isGated)) }.max() ?? Instant(nanoseconds: 0)
         }
         let end = ends.sorted()[configuration.majority - 1]
         return end.nanoseconds == 0 ? nil : end
@@ -37,6 +35,10 @@ extension Member {
         // Forgotten as soon as it is over, lease or not: else its end would stay the earliest deadline.
         barrier = []
         guard configuration.hasVIP, let leaseEnd, now < leaseEnd, leaseEnd != heldUntil else { return }
+        if configuration.fencing == .gate, !hasGate { return }
+        isForced = false
+        // Whatever was kept after an earlier move is simply this owner's now.
+        drainedTerm = 0
         heldUntil = leaseEnd
         isLettingGo = false
         fenceOrder += 1
@@ -48,7 +50,9 @@ extension Member {
         guard heldUntil != nil, !isLettingGo else { return }
         isLettingGo = true
         fenceOrder += 1
-        emit(.drop(order: fenceOrder))
+        guard hasGate, movedTerm == lastLedTerm else { return emit(.drop(order: fenceOrder)) }
+        drainedTerm = lastLedTerm
+        emit(.yield(order: fenceOrder))
     }
 
     /// How long a leader that may own the VIP tries to get it before it asks another node to.
@@ -64,6 +68,7 @@ extension Member {
         // If nobody takes over, or the next one can't either, it goes on from there at the same pace.
         vipMissingSince = now
         note(.vipFailed, "\(configuration.name(me)) leads and can't get the VIP: it hands over")
+        isMoveAutomatic = true
         emit(.handoverWanted(to: nil))
     }
 
@@ -79,8 +84,18 @@ extension Member {
             heldUntil = nil
             if role != .leader, lastLedTerm > 0 { release() }
         case .failed(let reason):
+            isFenceFailing = true
             note(.vipFailed, "\(configuration.name(me)): \(reason)")
+        case .recovered: isFenceFailing = false
+        case .gate(let isUsable): gateChanged(isUsable)
         }
+    }
+
+    private mutating func gateChanged(_ isUsable: Bool) {
+        guard isUsable != hasGate else { return }
+        hasGate = isUsable
+        // What was answered to a leader behind a gate doesn't cover one without.
+        if role == .leader, !isUsable { lease.forget() }
     }
 
     /// Tells everyone that this member owns nothing any more in the terms it led.
@@ -103,15 +118,60 @@ extension Member {
     }
 
     /// This member answers a round: it promises, and remembers whom.
-    mutating func noteAnswer(to leader: MemberID, now: Instant) {
+    mutating func noteAnswer(to leader: MemberID, isGated: Bool, now: Instant) {
         promisedUntil = now.advanced(by: timing.electionTimeoutMin)
-        answers.note(leader: leader, term: term, at: now)
+        answers.note(leader: leader, term: term, isGated: isGated, at: now)
         pruneAnswers(now: now)
     }
 
     mutating func pruneAnswers(now: Instant) {
         // A little longer than any new leader waits: clocks may run at slightly different rates.
-        answers.prune(before: now.advanced(by: .zero - ownershipTail * 5 / 4), released: released)
+        answers.prune(before: now.advanced(by: .zero - ownershipTail(isGated: false) * 5 / 4), released: released)
+    }
+
+    // MARK: Forced ownership
+
+    /// Why an operator may not make this member own the VIP without a majority; nil when he may.
+    public func forceProblem(now: Instant) -> String? {
+        if !configuration.hasVIP { return "this cluster has no VIP" }
+        if isForced { return "\(configuration.name(me)) is forced already" }
+        if hasMajority(now: now) || hasQuorum(now: now) {
+            return
+                "a majority of the nodes is in touch: the cluster elects a leader by itself, and `triad handover` moves it"
+        }
+        return hasResigned ? "\(configuration.name(me)) is stopping" : nil
+    }
+
+    private func hasMajority(now: Instant) -> Bool {
+        peers.indices.count { isAlive(MemberID($0), now: now) } >= configuration.majority
+    }
+
+    mutating func forceLeader(now: Instant) {
+        guard forceProblem(now: now) == nil else { return }
+        isForced = true
+        nextForcedHold = now
+        note(
+            .forced,
+            "\(configuration.name(me)) owns the VIP without a majority, by an operator's order: if other nodes live, "
+                + "there may be two owners")
+    }
+
+    /// A forced owner needs no lease. Its holds are as short as if it had one, so that the fence does its work as always.
+    mutating func renewForcedHold(now: Instant) {
+        guard isForced else { return }
+        if hasMajority(now: now) || hasQuorum(now: now) {
+            isForced = false
+            note(.forced, "\(configuration.name(me)) is forced no longer: a majority is in touch again")
+            // As leader it goes on with a lease, if it has one.
+            if leaseEnd.map({ now < $0 }) != true { letGo() }
+            return
+        }
+        guard now >= nextForcedHold else { return }
+        nextForcedHold = now.advanced(by: timing.heartbeat)
+        heldUntil = now.advanced(by: timing.lease)
+        isLettingGo = false
+        fenceOrder += 1
+        emit(.hold(until: now.advanced(by: timing.lease), term: term, order: fenceOrder))
     }
 
     /// The member that has the VIP, as far as this one knows.

@@ -23,7 +23,7 @@ extension Member {
     mutating func sendAppends(now: Instant) {
         nextHeartbeat = now.advanced(by: timing.heartbeat)
         let round = lease.begin(now: now)
-        noteAnswer(to: me, now: now)
+        noteAnswer(to: me, isGated: hasGate, now: now)
         for peer in configuration.peers { sendAppend(to: peer, round: round, now: now) }
     }
 
@@ -39,7 +39,7 @@ extension Member {
         let entries = log.slice(from: next, upTo: log.lastIndex, bytesMax: Self.entriesBytesMax)
         let append = Append(
             term: term, round: round, previousIndex: previous, previousTerm: previousTerm, commit: commitIndex,
-            ownsVIP: holdsAddress, entries: entries)
+            ownsVIP: holdsAddress, isGated: hasGate, entries: entries)
         send(.append(append), to: peer)
         if peers[peer.index].transfer == nil { peers[peer.index].nextIndex = next + UInt64(entries.count) }
     }
@@ -99,7 +99,9 @@ extension Member {
         electionDeadline = now.advanced(by: drawElectionTimeout())
         // The new leader is there: whatever is left of an own lease ends.
         letGo()
-        noteAnswer(to: sender, now: now)
+        noteAnswer(to: sender, isGated: append.isGated, now: now)
+        // Its old connections are simply its own again.
+        peers[sender.index].drainedTerm = 0
         let accepted = store(append)
         if accepted {
             commitIndex = max(commitIndex, min(append.commit, verifiedIndex))
@@ -167,6 +169,7 @@ extension Member {
         servers = table.servers(configured: configuration.servers)
         for index in views.indices { views[index].keep(only: servers) }
         verdictsDue = true
+        isReachStale = true
         emit(.tableChanged)
     }
 

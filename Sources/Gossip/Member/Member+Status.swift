@@ -11,6 +11,11 @@ public struct PeerStatus: Equatable, Sendable {
     public let role: Role?
     public let applied: UInt64?
     public let configuration: UInt64?
+    /// Digests of its configuration's sections; empty before it said anything.
+    public let sections: [UInt32]
+    public let condition: Digest.Condition?
+    /// It still serves connections of a VIP that it gave away.
+    public let isDraining: Bool
 }
 
 extension Member {
@@ -37,7 +42,9 @@ extension Member {
             return PeerStatus(
                 member: member, isAlive: isAlive(member, now: now),
                 lastHeard: peer.heardAt?.duration(to: now), roundTrip: peer.roundTrip, role: peer.digest?.role,
-                applied: peer.digest?.applied, configuration: peer.digest?.configuration)
+                applied: peer.digest?.applied, configuration: peer.digest?.configuration,
+                sections: peer.digest?.sections ?? [], condition: peer.digest?.condition,
+                isDraining: peer.drainedTerm > 0)
         }
     }
 
@@ -57,6 +64,9 @@ extension Member {
 
     /// Neither the lead nor the VIP is here (any more).
     public var isIdle: Bool { role != .leader && heldUntil == nil && !holdsAddress }
+
+    /// This member gave the VIP away in a planned move and goes on serving the connections it had.
+    public var isDraining: Bool { drainedTerm > 0 }
 
     /// Why this member neither votes nor leads; nil when its storage works.
     public var storageProblem: String? { storageFault }

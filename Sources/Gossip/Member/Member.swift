@@ -5,7 +5,9 @@
 //
 //   Member+Election.swift     follower → pre-candidate → candidate → leader, votes, stickiness, transfer
 //   Member+Replication.swift  appends, commit, apply, snapshots, catching up a peer that can't hear the leader
-//   Member+Ownership.swift    the lease, the fence, released terms
+//   Member+Ownership.swift    the lease, the fence, released terms, forced ownership
+//   Member+Flows.swift        connections that outlive a planned move
+//   Member+Fitness.swift      a leader that should not lead
 //   Member+Gossip.swift       digests, views, liveness, verdicts, suspicion
 //   Member+Proposals.swift    operators' changes from any node to the leader and back
 //
@@ -25,6 +27,8 @@ struct Peer: Sendable {
     var digestAt: Instant?
     /// What was last told about it in a note.
     var wasAlive = false
+    /// It still serves connections of a VIP that it gave away in a planned move, after this term; 0: it doesn't.
+    var drainedTerm: UInt64 = 0
     /// Round trip of the last digest exchange.
     var roundTrip: Duration?
 
@@ -66,6 +70,12 @@ public struct Member: Sendable {
     var handover: Handover?
     /// Whom the last hand-over was meant for, if it failed.
     var lastFailedTarget: MemberID?
+    /// The term in which this member, as leader, last asked another to take over and keeps its connections; 0: none.
+    var movedTerm: UInt64 = 0
+    /// The move that is being prepared or under way was nobody's wish but the leader's own.
+    var isMoveAutomatic = false
+    /// What `timeoutNow` said to this candidate.
+    var transfer: (from: MemberID, term: UInt64, keepsFlows: Bool, isAutomatic: Bool)?
     var hasResigned = false
     var storageFault: String?
 
@@ -102,6 +112,29 @@ public struct Member: Sendable {
     var lastLedTerm: UInt64 = 0
     /// As follower: the leader says that it has the VIP.
     var leaderOwnsVIP = false
+    /// The fence has said that the kernel's gate enforces its holds.
+    public internal(set) var hasGate = false
+    /// An operator made this member own the VIP without a majority.
+    public internal(set) var isForced = false
+    var nextForcedHold = Instant(nanoseconds: 0)
+
+    // Connections that outlive a planned move
+    /// The term after which this member gave the VIP away and went on serving its connections; 0: it has none of those.
+    var drainedTerm: UInt64 = 0
+    var forwardsTo: MemberID?
+
+    // Fitness
+    var answersClients = true
+    var isFenceFailing = false
+    var reachesGateway = true
+    /// Servers that this member reaches, as `Digest.Condition.reach`, and whether that has to be counted again.
+    var reach = 0
+    var isReachStale = true
+    /// As leader: since when a follower has been fitter, or as fit and of higher priority.
+    var fitterSince: Instant?
+    var preferredSince: Instant?
+    /// As leader: fitness doesn't move the lead on before this.
+    var holdDownUntil = Instant(nanoseconds: 0)
 
     // Gossip
     var peers: [Peer]
@@ -180,13 +213,19 @@ public struct Member: Sendable {
         case .observed(let observations): observe(observations, now: now)
         case .suspect(let server): suspect(server, isOwn: true, now: now)
         case .fence(let report): fenceReported(report, now: now)
+        case .fitness(let answersClients, let reachesGateway):
+            self.answersClients = answersClients
+            self.reachesGateway = reachesGateway
+        case .drained: drained()
+        case .forceLeader: forceLeader(now: now)
         case .requestHandover(let target): requestHandover(to: target, now: now)
         case .handover(let target): beginHandover(to: target, now: now)
         case .resign: resign(now: now)
         case .wallClock(let milliseconds): wallClockMs = milliseconds
-        case .reconfigured(let servers, let digest):
+        case .reconfigured(let servers, let digest, let sections):
             configuration.servers = servers.sorted()
             configuration.digest = digest
+            configuration.sections = sections
             tableChanged()
         }
         elapse(now: now)
@@ -215,6 +254,7 @@ public struct Member: Sendable {
             earliest = min(earliest, max(electionDeadline, promisedUntil))
             if role != .follower { earliest = min(earliest, nextVoteRequest) }
         }
+        if isForced { earliest = min(earliest, nextForcedHold) }
         return earliest
     }
 
@@ -228,7 +268,9 @@ public struct Member: Sendable {
         if now >= nextDigest { sendDigests(now: now) }
         resendProposals(now: now)
         if verdictsDue { decideVerdicts(now: now) }
+        forwardFlows(now: now)
         renewHold(now: now)
+        renewForcedHold(now: now)
         persistVoteIfDirty()
     }
 
@@ -285,7 +327,9 @@ public struct Member: Sendable {
         case .appendReply(let body): receive(body, from: sender, now: now)
         case .voteRequest(let body): receive(body, from: sender, now: now)
         case .voteReply(let body): receive(body, from: sender, now: now)
-        case .timeoutNow(let term): receiveTimeoutNow(term: term, from: sender, now: now)
+        case .timeoutNow(let term, let keepsFlows, let isAutomatic):
+            receiveTimeoutNow(
+                term: term, keepsFlows: keepsFlows, isAutomatic: isAutomatic, from: sender, now: now)
         case .handoverRequest(let target):
             if isMember(target), handoverProblem(to: target, now: now) == nil { emit(.handoverWanted(to: target)) }
         case .released(let term): learnReleased(sender, upTo: term, now: now)

@@ -6,9 +6,11 @@
 //      shorter than that. (A planned transfer sets this promise aside; then fact 3 alone protects.)
 //   3. A new leader was voted for by a majority, so by at least one member that answered the last round of any
 //      earlier owner. Each voter tells which leader terms it answered lately and how long ago. The new leader
-//      takes the VIP only when every such term is released (its owner let go), or over: answer + lease, and in
-//      `wait` the kernel lifetime of an address whose node stopped whole. Any majority among its voters will do,
-//      since each one meets the majority of any earlier owner; votes that come late may still make up a better one.
+//      takes the VIP only when every such term is released (its owner let go), or over: answer + lease, and what may
+//      outlive a lease on a node that stopped whole: behind a gate next to nothing, else the kernel lifetime of the
+//      address (which `trust` doesn't wait for). A leader says with each round which of the two it is; one whose gate
+//      is lost starts its lease anew. Any majority among its voters will do, since each one meets the majority of any
+//      earlier owner; votes that come late may still make up a better one.
 // A member that just started may have forgotten an answer; it says so with an entry that nothing releases.
 //
 // Gray & Cheriton 1989 (leases); Ongaro's dissertation 6.4.1 (clock-based leadership).
@@ -19,18 +21,22 @@ struct AnswerRecord: Sendable {
         /// nil: an answer forgotten in a restart, to any leader.
         var leader: MemberID?
         var term: UInt64
+        /// The leader said that a gate enforces its ownership.
+        var isGated: Bool
         var at: Instant
     }
 
     private(set) var answers: [Answer]
 
-    init(start: Instant) { answers = [Answer(leader: nil, term: 0, at: start)] }
+    init(start: Instant) { answers = [Answer(leader: nil, term: 0, isGated: false, at: start)] }
 
-    mutating func note(leader: MemberID, term: UInt64, at now: Instant) {
-        if let place = answers.firstIndex(where: { $0.leader == leader && $0.term == term }) {
+    mutating func note(leader: MemberID, term: UInt64, isGated: Bool, at now: Instant) {
+        if let place = answers.firstIndex(where: {
+            $0.leader == leader && $0.term == term && $0.isGated == isGated
+        }) {
             answers[place].at = max(answers[place].at, now)
         } else {
-            answers.append(Answer(leader: leader, term: term, at: now))
+            answers.append(Answer(leader: leader, term: term, isGated: isGated, at: now))
         }
     }
 
@@ -82,6 +88,12 @@ struct LeaderLease: Sendable {
 
     /// When a round was sent, if it was not too long ago.
     func sentAt(_ round: UInt64) -> Instant? { rounds.last { $0.round == round }?.sentAt }
+
+    /// Nothing answered so far counts any more; the numbers go on.
+    mutating func forget() {
+        rounds = []
+        answered = Array(repeating: nil, count: answered.count)
+    }
 
     mutating func answer(round: UInt64, from member: MemberID) {
         guard let sentAt = sentAt(round) else { return }

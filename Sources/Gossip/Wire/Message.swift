@@ -14,6 +14,8 @@ public struct Append: Equatable, Sendable {
     public var commit: UInt64
     /// The leader's node has the VIP.
     public var ownsVIP: Bool
+    /// The kernel's gate enforces its ownership.
+    public var isGated: Bool
     public var entries: [Entry]
 }
 
@@ -46,6 +48,8 @@ public struct RecentAnswer: Equatable, Sendable {
     /// nil: the voter started then and may have forgotten an answer to any leader.
     public var leader: MemberID?
     public var term: UInt64
+    /// That leader's ownership is enforced by a gate.
+    public var isGated: Bool
     public var age: Duration
 }
 
@@ -68,6 +72,21 @@ public struct Digest: Equatable, Sendable {
         public var age: Duration?
     }
 
+    /// How fit a member is to lead; ordered from the least to the fittest.
+    public struct Condition: Equatable, Comparable, Sendable {
+        /// `ip` and `nft` work, workers and listeners too.
+        public var answersClients: Bool
+        public var reachesGateway: Bool
+        /// Servers that it reaches: 0 none, 1 fewer than half of those somebody reaches, 2 at least half.
+        public var reach: Int
+        /// Its fence has a gate. Says nothing about fitness.
+        public var hasGate: Bool
+
+        public static func < (left: Condition, right: Condition) -> Bool { left.rank < right.rank }
+
+        private var rank: Int { (answersClients ? 8 : 0) + (reachesGateway ? 4 : 0) + reach }
+    }
+
     public var term: UInt64
     public var role: Role
     /// The leader that the sender hears itself.
@@ -76,6 +95,11 @@ public struct Digest: Equatable, Sendable {
     public var owner: MemberID?
     public var applied: UInt64
     public var configuration: UInt64
+    /// Digests of the configuration's sections.
+    public var sections: [UInt32]
+    public var condition: Condition
+    /// The sender serves connections of a VIP that it gave away in a planned move, after this term; 0: it doesn't.
+    public var drainedTerm: UInt64
     public var released: UInt64
     /// The sender's clock in µs, to be echoed; the peer's last stamp and how long ago it came: a round trip.
     public var stamp: UInt64
@@ -114,7 +138,10 @@ public enum Message: Equatable, Sendable {
     case voteRequest(VoteRequest)
     case voteReply(VoteReply)
     /// Campaign at once: the leader hands over (3.10).
-    case timeoutNow(term: UInt64)
+    /// - Parameters:
+    ///   - keepsFlows: it goes on serving the connections it has, and the successor forwards what belongs to them.
+    ///   - isAutomatic: no operator asked for it.
+    case timeoutNow(term: UInt64, keepsFlows: Bool, isAutomatic: Bool)
     /// The sender let go of the VIP and will not own it again in this term or an earlier one. Sent by an old leader,
     /// or by its fence when its main process died.
     case released(term: UInt64)
@@ -161,9 +188,11 @@ extension Message {
         case .voteReply(let body):
             writer.byte(4)
             body.write(to: &writer)
-        case .timeoutNow(let term):
+        case .timeoutNow(let term, let keepsFlows, let isAutomatic):
             writer.byte(5)
             writer.varint(term)
+            writer.flag(keepsFlows)
+            writer.flag(isAutomatic)
         case .released(let term):
             writer.byte(6)
             writer.varint(term)
@@ -204,7 +233,8 @@ extension Message {
         case 2: self = .appendReply(AppendReply(from: &reader))
         case 3: self = .voteRequest(VoteRequest(from: &reader))
         case 4: self = .voteReply(VoteReply(from: &reader))
-        case 5: self = .timeoutNow(term: reader.ordinal())
+        case 5:
+            self = .timeoutNow(term: reader.ordinal(), keepsFlows: reader.flag(), isAutomatic: reader.flag())
         case 6: self = .released(term: reader.ordinal())
         case 7: self = .digest(Digest(from: &reader))
         case 8: self = .views(ViewDelta(from: &reader))
@@ -260,6 +290,7 @@ extension Append {
     fileprivate func write(to writer: inout ByteWriter) {
         for value in [term, round, previousIndex, previousTerm, commit] { writer.varint(value) }
         writer.flag(ownsVIP)
+        writer.flag(isGated)
         writer.list(entries) { $1.write(to: &$0) }
     }
 
@@ -270,6 +301,7 @@ extension Append {
         previousTerm = reader.ordinal()
         commit = reader.ordinal()
         ownsVIP = reader.flag()
+        isGated = reader.flag()
         entries = reader.list { Entry(from: &$0) }
         for (offset, entry) in entries.enumerated() where entry.index != previousIndex &+ UInt64(offset) &+ 1 {
             reader.fail()
@@ -318,6 +350,7 @@ extension VoteReply {
         writer.list(answers) {
             $0.member($1.leader)
             $0.varint($1.term)
+            $0.flag($1.isGated)
             $0.span($1.age)
         }
     }
@@ -326,7 +359,9 @@ extension VoteReply {
         term = reader.ordinal()
         isPreVote = reader.flag()
         granted = reader.flag()
-        answers = reader.list { RecentAnswer(leader: $0.member(), term: $0.ordinal(), age: $0.span()) }
+        answers = reader.list {
+            RecentAnswer(leader: $0.member(), term: $0.ordinal(), isGated: $0.flag(), age: $0.span())
+        }
     }
 }
 
@@ -338,6 +373,9 @@ extension Digest {
         writer.member(owner)
         writer.varint(applied)
         writer.fixed64(configuration)
+        writer.list(sections) { $0.varint(UInt64($1)) }
+        condition.write(to: &writer)
+        writer.varint(drainedTerm)
         for value in [released, stamp, echo] { writer.varint(value) }
         writer.span(echoAge)
         writer.list(known) {
@@ -355,6 +393,9 @@ extension Digest {
         owner = reader.member()
         applied = reader.ordinal()
         configuration = reader.fixed64()
+        sections = reader.list { UInt32(truncatingIfNeeded: $0.varint()) }
+        condition = Condition(from: &reader)
+        drainedTerm = reader.ordinal()
         released = reader.ordinal()
         stamp = reader.ordinal()
         echo = reader.ordinal()
@@ -363,6 +404,22 @@ extension Digest {
             let (boot, version) = ($0.ordinal(), $0.ordinal())
             return Known(boot: boot, version: version, age: $0.flag() ? $0.span() : nil)
         }
+    }
+}
+
+extension Digest.Condition {
+    fileprivate func write(to writer: inout ByteWriter) {
+        writer.flag(answersClients)
+        writer.flag(reachesGateway)
+        writer.varint(reach)
+        writer.flag(hasGate)
+    }
+
+    fileprivate init(from reader: inout ByteReader) {
+        answersClients = reader.flag()
+        reachesGateway = reader.flag()
+        reach = reader.count(limit: 2)
+        hasGate = reader.flag()
     }
 }
 

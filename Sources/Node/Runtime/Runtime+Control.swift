@@ -2,12 +2,19 @@
 //
 // A planned move (a hand-over, or a stop of the leader):
 //
-//   draining ─────────────▶ moving ──────────────▶ done: take requests again, or exit
-//     every response says     the successor is        │
-//     `Connection: close`,    elected and this node   └ nobody took over: go on as before,
-//     idle clients are shed   lets go (core)            or, when stopping, resign and exit
+//   with the gate, which keeps connections:
+//     moving ───────────────▶ draining ──────────────▶ done: exit if stopping
+//       the successor is        this node serves the connections it has, and says
+//       elected; this node      `Connection: close` on each response; over when none
+//       goes silent (yields)    is left, or `timeouts.drain` has passed
 //
-// A stop of a follower goes the same way, with nothing to move.
+//   without:
+//     draining ─────────────▶ moving ──────────────▶ done: take requests again, or exit
+//       as above, idle          the successor is        │
+//       clients are shed        elected and this node   └ nobody took over: go on as before,
+//                               lets go (core)            or, when stopping, resign and exit
+//
+// With the gate and nobody to take over, a stop goes the way without. A stop of a follower does, too, with nothing to move.
 
 import Glibc
 import Gossip
@@ -21,8 +28,10 @@ struct Move {
 
     let target: MemberID?
     var thenExit: Bool
+    /// The gate lets this node serve its connections after the move: it drains last instead of first.
+    var keepsFlows: Bool
     let startedAt: Instant
-    var phase = Phase.draining
+    var phase: Phase
     /// The end of the present phase at the latest.
     var deadline: Instant
 }
@@ -114,22 +123,52 @@ extension Runtime {
     /// - Parameter thenExit: the process ends afterwards.
     func beginMove(to target: MemberID?, thenExit: Bool, now: Instant) {
         guard move == nil else {
-            if thenExit { move?.thenExit = true }
+            if thenExit {
+                move?.thenExit = true
+                // It gave the VIP away already and must not get it back.
+                mustResign = core.isDraining
+            }
             return
         }
+        let keepsFlows = core.role == .leader && core.movesKeepFlows(to: target, now: now)
+        let patience = keepsFlows ? electionPatience : configuration.timeouts.drain
         move = Move(
-            target: target, thenExit: thenExit, startedAt: now, deadline: now.advanced(by: configuration.timeouts.drain)
-        )
+            target: target, thenExit: thenExit, keepsFlows: keepsFlows, startedAt: now,
+            phase: keepsFlows ? .moving : .draining, deadline: now.advanced(by: patience))
         log.add(
             kind: "drain",
-            text: thenExit ? "stopping: finishing what is in flight" : "handing over: finishing what is in flight")
+            text: (thenExit ? "stopping" : "handing over")
+                + (keepsFlows ? ": what is in flight goes on here" : ": finishing what is in flight"))
+        if !keepsFlows { dataPlane.setDraining(true) }
+        mustHandOver = keepsFlows
+    }
+
+    private var electionPatience: Duration { configuration.gossip.electionTimeoutMax * 2 }
+
+    /// The core gave the VIP away; its connections stay until they are over.
+    func yield(order: UInt64, now: Instant) {
+        fence?.yield(order: order)
         dataPlane.setDraining(true)
+        let deadline = now.advanced(by: configuration.timeouts.drain)
+        if move == nil {
+            move = Move(
+                target: nil, thenExit: false, keepsFlows: true, startedAt: now, phase: .draining, deadline: deadline)
+        }
+        move?.phase = .draining
+        move?.deadline = deadline
+        // It will not be back.
+        if move?.thenExit ?? false { mustResign = true }
+    }
+
+    /// This node owns the VIP again: the connections that it kept are like any other.
+    func endDrainAsOwner(now: Instant) {
+        if let current = move, current.keepsFlows, current.phase == .draining, !current.thenExit { endMove(now: now) }
     }
 
     /// In a planned move the VIP stays until no client is connected, for a moment: the lease still runs, and the
     /// successor waits for the word that it is gone. The fence ends it with the lease in any case.
     func letGo(order: UInt64, now: Instant) {
-        guard move != nil else {
+        guard let move, !move.keepsFlows else {
             fence?.drop(order: order)
             return
         }
@@ -145,6 +184,7 @@ extension Runtime {
 
     func moveDeadline(now: Instant) -> Instant? {
         if pendingDrop != nil { return now.advanced(by: Self.dropLook) }
+        if mustHandOver || mustResign { return now }
         if move != nil { return now.advanced(by: Self.drainLook) }
         return moveRequests.map { min($0.askAgainAt, $0.deadline) }.min()
     }
@@ -152,25 +192,51 @@ extension Runtime {
     func elapseMove(now: Instant) {
         elapseDrop(now: now)
         answerMoveRequests(now: now)
+        if mustHandOver {
+            mustHandOver = false
+            feed(.handover(to: move?.target), now: now)
+        }
+        if mustResign {
+            mustResign = false
+            feed(.resign, now: now)
+        }
         guard let current = move else { return }
         switch current.phase {
+        case .draining where current.keepsFlows: elapseKeptFlows(current, now: now)
         case .draining:
             // Clients that ask meanwhile are told to close; the silent ones are shed.
             if now >= current.startedAt.advanced(by: Self.idleGrace) { dataPlane.closeIdle() }
             guard dataPlane.connections == 0 || now >= current.deadline else { return }
             move?.phase = .moving
-            move?.deadline = now.advanced(by: configuration.gossip.electionTimeoutMax * 2)
+            move?.deadline = now.advanced(by: electionPatience)
             feed(.handover(to: current.target), now: now)
         case .moving:
             if core.isIdle { return endMove(now: now) }
             guard now >= current.deadline else { return }
             guard current.thenExit else { return endMove(now: now) }
+            if current.keepsFlows { return drainAsOwner(now: now) }
             move?.phase = .resigning
             move?.deadline = now.advanced(by: .seconds(1))
             feed(.resign, now: now)
         case .resigning:
             if core.isIdle || now >= current.deadline { endMove(now: now) }
         }
+    }
+
+    /// Nobody took over, and this node stops: its clients get what time there is.
+    private func drainAsOwner(now: Instant) {
+        move?.keepsFlows = false
+        move?.phase = .draining
+        move?.deadline = now.advanced(by: configuration.timeouts.drain)
+        dataPlane.setDraining(true)
+    }
+
+    private func elapseKeptFlows(_ current: Move, now: Instant) {
+        // Who is idle near the end is told in time, while packets still get there.
+        if now >= current.deadline.advanced(by: .zero - Self.idleGrace) { dataPlane.closeIdle() }
+        guard dataPlane.connections == 0 || now >= current.deadline else { return }
+        feed(.drained, now: now)
+        endMove(now: now)
     }
 
     private func endMove(now: Instant) {
@@ -265,7 +331,9 @@ extension Runtime {
             status.access = StatusAccess(
                 token: fresh.status.token, user: fresh.status.user, password: fresh.status.password)
             feed(
-                .reconfigured(servers: configuration.serverIDs, digest: UInt64(configuration.digest, radix: 16) ?? 0),
+                .reconfigured(
+                    servers: configuration.serverIDs, digest: UInt64(configuration.digest, radix: 16) ?? 0,
+                    sections: core.configuration.sections),
                 now: now)
             let rest = fixed.isEmpty ? "" : "; changed too, but only after a restart: \(fixed.joined(separator: ", "))"
             log.add(kind: "reload", text: "servers and checks are as in the file\(rest)")

@@ -170,14 +170,15 @@ extension Configuration {
         return hosts.compactMap { SocketAddress(address: $0, port: port) }
     }
 
-    /// What the core needs to know of the file. `auto` is `wait` as long as there is no gate.
+    /// What the core needs to know of the file.
     func clusterConfiguration(me: MemberID) -> ClusterConfiguration {
         ClusterConfiguration(
             members: nodes.map(\.id), me: me,
             timing: Timing(
                 heartbeat: gossip.heartbeat, lease: gossip.lease, electionTimeoutMin: gossip.electionTimeoutMin,
                 electionTimeoutMax: gossip.electionTimeoutMax),
-            fencing: fencing == .trust ? .trust : .wait, hasVIP: !vips.isEmpty,
-            digest: UInt64(digest, radix: 16) ?? 0, servers: serverIDs)
+            fencing: Gossip.Fencing(rawValue: fencing.rawValue) ?? .auto, hasVIP: !vips.isEmpty,
+            digest: UInt64(digest, radix: 16) ?? 0,
+            leadership: LeadershipRules(priorities: nodes.map(\.priority)), servers: serverIDs)
     }
 }

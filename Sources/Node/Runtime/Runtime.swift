@@ -46,6 +46,8 @@ final class Runtime {
     var gossip: GossipSocket
     let storage: Storage
     var fence: FenceLink?
+    /// Why the fence has no gate, if it was to have one.
+    var gateProblem: String?
     var prober: Prober
     var status: StatusServer
     let dataPlane: DataPlane
@@ -72,6 +74,10 @@ final class Runtime {
     /// In a planned move: the order to let go, kept until no request is under way, and when to pass it on at the latest.
     var pendingDrop: (order: UInt64, at: Instant)?
     var moveRequests: [MoveRequest] = []
+    /// A move has begun, or a stopping node has given the VIP away: the core is told in the next turn, since it may be in
+    /// the middle of telling us.
+    var mustHandOver = false
+    var mustResign = false
     var exitCode: Int32?
 
     init(parts: consuming RuntimeParts) {
@@ -137,6 +143,7 @@ final class Runtime {
         if now >= nextWallClock {
             nextWallClock = now.advanced(by: .seconds(1))
             feed(.wallClock(System.wallMilliseconds()), now: now)
+            feed(.fitness(answersClients: dataPlane.isResponsive(), reachesGateway: true), now: now)
         }
         if let deadline = core.deadline, now >= deadline { feed(.tick, now: now) }
         if let deadline = prober.deadline, now.nanoseconds >= deadline {
@@ -185,8 +192,10 @@ final class Runtime {
         case .persist(let operations, let ticket):
             if timedWrite == nil { timedWrite = (ticket, now) }
             storage.submit(operations, ticket: ticket)
-        case .hold(let until, let term, let order): hold(until: until, term: term, order: order)
+        case .hold(let until, let term, let order): hold(until: until, term: term, order: order, now: now)
         case .drop(let order): letGo(order: order, now: now)
+        case .yield(let order): yield(order: order, now: now)
+        case .forward(let member): fence?.forward(to: member)
         case .tableChanged:
             servers = ServerList(configuration: configuration, table: core.table)
             areServersStale = true
@@ -235,8 +244,9 @@ final class Runtime {
 
     // MARK: - Fence
 
-    private func hold(until: Instant, term: UInt64, order: UInt64) {
+    private func hold(until: Instant, term: UInt64, order: UInt64, now: Instant) {
         pendingDrop = nil
+        endDrainAsOwner(now: now)
         fence?.peers(boots: gossip.knownBoots)
         fence?.hold(until: until, term: term, order: order, release: Message.released(term: term).encode())
     }
@@ -260,8 +270,12 @@ final class Runtime {
     private func take(_ answer: FenceAnswer, now: Instant) {
         switch answer {
         case .ready: break
-        case .gate(true, _): log.log(.info, "the kernel's gate stands before the VIP")
-        case .gate(false, let reason): log.log(.warning, "no gate before the VIP: \(reason)")
+        case .gate(let isUsable, let reason):
+            gateProblem = isUsable ? nil : reason
+            log.log(
+                isUsable ? .info : .warning,
+                isUsable ? "the kernel's gate stands before the VIP" : "no gate before the VIP: \(reason)")
+            feed(.fence(.gate(isUsable: isUsable)), now: now)
         case .held: feed(.fence(.held), now: now)
         case .dropped(let order, _, let cause):
             if cause == .expired, core.role == .leader { counters.leaseLapses += 1 }
@@ -269,7 +283,9 @@ final class Runtime {
         case .swept(let text): log.add(kind: "vip-swept", text: "a VIP that this node doesn't own was removed: \(text)")
         case .restored(let text): log.add(kind: "vip-restored", text: "someone removed the VIP; it is back: \(text)")
         case .failed(let reason): feed(.fence(.failed(reason)), now: now)
-        case .recovered: log.add(kind: "vip-recovered", text: "the VIP can be set again")
+        case .recovered:
+            log.add(kind: "vip-recovered", text: "the VIP can be set again")
+            feed(.fence(.recovered), now: now)
         case .warning(let text): log.log(.warning, text)
         case .died(let text): log.add(kind: "fence-died", text: text, level: .error)
         }

@@ -24,23 +24,30 @@ struct Mail: Sendable {
 final class Mailbox: Sendable {
     /// Readable when there is mail.
     let descriptor: Int32
-    private let mail = Mutex(Mail())
+    private let mail = Mutex((content: Mail(), isUnread: false))
 
     init() throws(SystemError) { descriptor = try System.eventDescriptor() }
 
     deinit { System.close(descriptor) }
 
+    /// Something was posted and the worker hasn't taken it.
+    var isUnread: Bool { mail.withLock { $0.isUnread } }
+
     func post(_ change: (inout Mail) -> Void) {
-        mail.withLock { change(&$0) }
+        mail.withLock {
+            change(&$0.content)
+            $0.isUnread = true
+        }
         System.signal(descriptor)
     }
 
     func take() -> Mail {
         System.drain(descriptor)
         return mail.withLock {
-            let taken = $0
-            $0.routes = nil
-            $0.closeIdle = false
+            let taken = $0.content
+            $0.content.routes = nil
+            $0.content.closeIdle = false
+            $0.isUnread = false
             return taken
         }
     }

@@ -1,0 +1,59 @@
+// Member+Flows: connections that outlive a planned move (2.5 of the design).
+//
+//   n1 leads ──timeoutNow, keepsFlows──▶ n2 campaigns, leads: forwards to n1 what began elsewhere
+//      │ n2's first heartbeat: `.yield`: n1 answers no ARP any more, serves what still reaches it
+//      ▼
+//   n1 drains, says so in its digests (drainedTerm: the term it led) ── `.drained` ──▶ `.drop`, digest says 0, n2 stops
+//
+// Moves may follow each other before the first one's connections are over. Then each node that has some of an earlier
+// term passes on what it doesn't know to the one that drains a still earlier term: the owner first, then down the terms.
+// Terms only go down on the way, so no packet goes in circles; and a node that owns the VIP again is at the head of it.
+
+extension Member {
+    /// In a move to this member (nil: to anyone) connections can go on: both have a gate, one to be silent behind, one to
+    /// forward with.
+    public func movesKeepFlows(to target: MemberID?, now: Instant) -> Bool {
+        let candidates = configuration.peers.filter { isHeard($0, now: now) && (target == nil || $0 == target) }
+        return hasGate && configuration.hasVIP && !candidates.isEmpty
+            && candidates.allSatisfy { peers[$0.index].digest?.condition.hasGate ?? false }
+    }
+
+    /// As the new leader after a planned move: what the old one keeps is forwarded from the first moment.
+    mutating func takeOverFlows() {
+        guard isTransferCampaign, let transfer, transfer.keepsFlows else { return }
+        peers[transfer.from.index].drainedTerm = transfer.term
+    }
+
+    mutating func learnDrained(_ peer: MemberID, _ digest: Digest) {
+        if digest.drainedTerm > 0 {
+            peers[peer.index].drainedTerm = digest.drainedTerm
+        } else if digest.term > peers[peer.index].drainedTerm {
+            // Not of the time before it let go.
+            peers[peer.index].drainedTerm = 0
+        }
+    }
+
+    /// Tells the fence where packets go that belong to no connection of this node, when that changes.
+    mutating func forwardFlows(now: Instant) {
+        guard hasGate, configuration.hasVIP else { return }
+        let target = forwardTarget(now: now)
+        guard target != forwardsTo else { return }
+        forwardsTo = target
+        emit(.forward(to: target))
+    }
+
+    private func forwardTarget(now: Instant) -> MemberID? {
+        let below = role == .leader ? term : drainedTerm
+        return configuration.peers
+            .filter { (1..<max(1, below)).contains(peers[$0.index].drainedTerm) && isAlive($0, now: now) }
+            .max { peers[$0.index].drainedTerm < peers[$1.index].drainedTerm }
+    }
+
+    /// The kept connections are over.
+    mutating func drained() {
+        guard drainedTerm > 0 else { return }
+        drainedTerm = 0
+        fenceOrder += 1
+        emit(.drop(order: fenceOrder))
+    }
+}
