@@ -97,7 +97,8 @@ enum Stored {
             ]
             for (index, operations) in changes.enumerated() {
                 starts.append(bytes.count)
-                bytes += StorageFormat.frame(StorageFormat.changes(operations), sequence: UInt64(index + 1))
+                bytes += StorageFormat.frame(
+                    StorageFormat.changes(operations), sequence: UInt64(index + 1), at: bytes.count)
                 for operation in operations { try image.apply(operation) }
                 images.append(image)
             }
@@ -120,9 +121,10 @@ enum Stored {
         #expect(recovery == .init(image: recovery.image, sequence: 5, end: log.bytes.count, tornBytes: 0))
     }
 
+    /// An earlier version added them to the file.
     @Test func bootsComeBack() throws {
         let bytes = StorageFormat.file(StorageImage(boot: 5))
-        let frame = StorageFormat.frame(StorageFormat.changes([], boot: 99), sequence: 1)
+        let frame = StorageFormat.frame([3, 0, 0, 0, 0, 0, 0, 0, 99], sequence: 1, at: bytes.count)
         #expect(try StorageFormat.recover(bytes + frame).image.boot == 99)
     }
 
@@ -143,7 +145,7 @@ enum Stored {
     @Test func aTailWithSectorsThatWereNeverWrittenIsDropped() throws {
         let base = try Log()
         let entries = StorageFormat.changes([.append(Stored.entries(34...190, term: 4))])
-        let bytes = base.bytes + StorageFormat.frame(entries, sequence: 5)
+        let bytes = base.bytes + StorageFormat.frame(entries, sequence: 5, at: base.bytes.count)
         let start = base.bytes.count
         #expect(bytes.count - start > 4 * 512)
         var sector = start / 512 * 512
@@ -186,6 +188,32 @@ enum Stored {
         }
     }
 
+    /// Wherever frames stand, no sector has so small a share of one that its loss could be taken for anything else.
+    @Test func framesAreAligned() throws {
+        let log = try Log()
+        for start in log.starts + [log.bytes.count] {
+            #expect(start % 8 == 0)
+            #expect(start == 0 || log.bytes[start - 8..<start].allSatisfy { $0 == 255 })
+        }
+    }
+
+    /// Files of versions that didn't pad.
+    @Test func unpaddedFramesAreRead() throws {
+        var bytes = StorageFormat.preamble
+        let payloads: [[UInt8]] = [[0, 0, 0, 0, 0, 0, 0, 0, 5, 2, 0, 0, 0], [1, 3, 1, 2, 110, 49]]
+        for (sequence, payload) in payloads.enumerated() {
+            var header = ByteWriter()
+            header.raw("TRFR".utf8)
+            header.fixed32(UInt32(payload.count))
+            header.fixed64(UInt64(sequence))
+            header.fixed32(CRC32C.checksum(payload))
+            header.fixed32(CRC32C.checksum(header.bytes))
+            bytes += header.bytes + payload
+        }
+        let image = try StorageFormat.recover(bytes).image
+        #expect(image == StorageImage(boot: 5, state: RecoveredState(term: 3, votedFor: "n1")))
+    }
+
     @Test func aMissingOrRepeatedFrameIsRefused() throws {
         let log = try Log()
         let missing = Array(log.bytes[..<log.starts[1]] + log.bytes[log.starts[2]...])
@@ -204,7 +232,7 @@ enum Stored {
     @Test func contentThatMakesNoSenseIsRefusedDespiteItsChecksum() throws {
         let log = try Log()
         for payload: [UInt8] in [[9], [1], [2, 1, 3, 0, 0, 0], StorageFormat.changes([.append([Stored.entry(99)])])] {
-            let bytes = log.bytes + StorageFormat.frame(payload, sequence: 5)
+            let bytes = log.bytes + StorageFormat.frame(payload, sequence: 5, at: log.bytes.count)
             #expect(damage(bytes)?.offset == log.bytes.count)
         }
     }

@@ -1,5 +1,6 @@
-// Disk: every file operation of this module, one function each, so that errors carry the call and the path and so
-// that a test can make any of them fail. It decides nothing and keeps nothing but its fault hook.
+// Disk: every file operation of this module, one function each, so that errors carry the call and the path. It decides
+// nothing and keeps nothing. Below it is the seam, `FileLayer`: the system's calls, or a test's model of a file system
+// that fails and crashes wherever it is told to.
 //
 // Blocking: never call it from the control thread after start-up, nor from a worker.
 // Unsafe code is allowed in this file (see TidyTests).
@@ -28,54 +29,35 @@ struct Disk: Sendable {
         let path: String
     }
 
-    /// Asked before each call: an errno makes the call fail with it, without being made. For tests.
-    var fault: (@Sendable (_ call: String, _ path: String) -> Int32?)?
+    enum Mode: Sendable { case read, create, replace }
 
-    enum Mode: Sendable { case read, readWrite, create, replace }
+    var layer: any FileLayer = SystemFiles()
 
     func open(_ path: String, _ mode: Mode) throws(DiskError) -> File {
-        try check("open", path)
-        let flags =
-            switch mode {
-            case .read: O_RDONLY
-            case .readWrite: O_RDWR
-            case .create: O_RDWR | O_CREAT
-            case .replace: O_RDWR | O_CREAT | O_TRUNC
-            }
-        let descriptor = Glibc.open(path, flags | O_CLOEXEC, 0o600)
-        if descriptor < 0 { throw DiskError(call: "open", path: path, code: clinux_errno()) }
+        let descriptor = try explain("open", path) { layer throws(FileFault) in try layer.open(path, mode) }
         return File(descriptor: descriptor, path: path)
     }
 
-    /// Opens for reading and writing; nil when there is no such file.
+    /// Opens for reading; nil when there is no such file.
     func openIfPresent(_ path: String) throws(DiskError) -> File? {
         do {
-            return try open(path, .readWrite)
+            return try open(path, .read)
         } catch {
             if error.code == ENOENT { return nil }
             throw error
         }
     }
 
-    func close(_ file: File) { _ = Glibc.close(file.descriptor) }
+    func close(_ file: File) { layer.close(file.descriptor) }
 
     /// The rest of the file from its current offset; fails with EFBIG when that is more than `limit` bytes.
     func read(_ file: File, limit: Int) throws(DiskError) -> [UInt8] {
-        try check("read", file.path)
         var bytes: [UInt8] = []
         while bytes.count <= limit {
-            var code: Int32 = 0
-            var count = 0
-            let piece = [UInt8](unsafeUninitializedCapacity: 64 << 10) { buffer, used in
-                count = Glibc.read(file.descriptor, buffer.baseAddress, buffer.count)
-                code = clinux_errno()
-                used = max(0, count)
+            let piece = try explain("read", file.path) { layer throws(FileFault) in
+                try layer.read(file.descriptor, 64 << 10)
             }
-            if count < 0 {
-                if code == EINTR { continue }
-                throw DiskError(call: "read", path: file.path, code: code)
-            }
-            if count == 0 { return bytes }
+            if piece.isEmpty { return bytes }
             bytes += piece
         }
         throw DiskError(call: "read", path: file.path, code: EFBIG)
@@ -88,85 +70,69 @@ struct Disk: Sendable {
         return try read(file, limit: limit)
     }
 
-    /// Writes all bytes at `offset`. Not durable until `sync`.
+    /// Writes all bytes at `offset`, in as many calls as it takes. Not durable until `sync`.
     func write(_ file: File, _ bytes: [UInt8], at offset: Int) throws(DiskError) {
-        try check("write", file.path)
         var done = 0
         while done < bytes.count {
-            let (count, code) = bytes.withUnsafeBytes { buffer in
-                let rest = UnsafeRawBufferPointer(rebasing: buffer[done...])
-                let count = pwrite(file.descriptor, rest.baseAddress, rest.count, off_t(offset + done))
-                return (count, clinux_errno())
+            let taken = try explain("write", file.path) { layer throws(FileFault) in
+                try layer.write(file.descriptor, bytes[done...], at: offset + done)
             }
-            if count < 0 {
-                if code == EINTR { continue }
-                throw DiskError(call: "write", path: file.path, code: code)
-            }
-            done += count
+            // A file that takes nothing and says nothing would be tried for ever.
+            if taken == 0 { throw DiskError(call: "write", path: file.path, code: ENOSPC) }
+            done += taken
         }
     }
 
     func truncate(_ file: File, to length: Int) throws(DiskError) {
-        try check("truncate", file.path)
-        if ftruncate(file.descriptor, off_t(length)) < 0 {
-            throw DiskError(call: "truncate", path: file.path, code: clinux_errno())
-        }
+        try explain("truncate", file.path) { layer throws(FileFault) in try layer.truncate(file.descriptor, length) }
     }
 
     /// Returns once the file's content (and its length) is durable: fdatasync.
     func sync(_ file: File) throws(DiskError) {
-        try check("fdatasync", file.path)
-        if fdatasync(file.descriptor) < 0 {
-            throw DiskError(call: "fdatasync", path: file.path, code: clinux_errno())
+        try explain("fdatasync", file.path, mayRepeat: false) { layer throws(FileFault) in
+            try layer.sync(file.descriptor)
         }
     }
 
     /// Makes creations, renames and removals in a directory durable.
     func syncDirectory(_ path: String) throws(DiskError) {
-        try check("fsync", path)
-        let descriptor = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        if descriptor < 0 { throw DiskError(call: "open", path: path, code: clinux_errno()) }
-        let outcome = fsync(descriptor)
-        let code = clinux_errno()
-        _ = Glibc.close(descriptor)
-        if outcome < 0 { throw DiskError(call: "fsync", path: path, code: code) }
+        try explain("fsync", path, mayRepeat: false) { layer throws(FileFault) in try layer.syncDirectory(path) }
     }
 
     /// Atomically gives `from` the name `to`.
     func rename(_ from: String, to: String) throws(DiskError) {
-        try check("rename", to)
-        if Glibc.rename(from, to) < 0 { throw DiskError(call: "rename", path: to, code: clinux_errno()) }
+        try explain("rename", to) { layer throws(FileFault) in try layer.rename(from, to: to) }
     }
 
     /// Removes a file; one that isn't there is fine.
     func remove(_ path: String) throws(DiskError) {
-        try check("unlink", path)
-        if unlink(path) < 0 {
-            let code = clinux_errno()
-            if code != ENOENT { throw DiskError(call: "unlink", path: path, code: code) }
+        do {
+            try layer.remove(path)
+        } catch {
+            if error.code != ENOENT { throw DiskError(call: "unlink", path: path, code: error.code) }
         }
     }
 
     /// Makes a directory only its owner may enter; false when there is one already. Its parent must exist.
     func makeDirectory(_ path: String) throws(DiskError) -> Bool {
-        try check("mkdir", path)
-        if mkdir(path, 0o700) == 0 { return true }
-        let code = clinux_errno()
-        var information = stat()
-        if code == EEXIST, stat(path, &information) == 0 {
-            if information.st_mode & S_IFMT == S_IFDIR { return false }
-            throw DiskError(call: "mkdir", path: path, code: ENOTDIR)
+        do {
+            try layer.makeDirectory(path)
+            return true
+        } catch {
+            if error.code == EEXIST { return false }
+            throw DiskError(call: "mkdir", path: path, code: error.code)
         }
-        throw DiskError(call: "mkdir", path: path, code: code)
     }
 
     /// Takes the file for this process alone until it is closed; false when another has it.
     func lock(_ file: File) throws(DiskError) -> Bool {
-        try check("flock", file.path)
-        if flock(file.descriptor, LOCK_EX | LOCK_NB) == 0 { return true }
-        let code = clinux_errno()
-        if code == EWOULDBLOCK { return false }
-        throw DiskError(call: "flock", path: file.path, code: code)
+        do {
+            try layer.lock(file.descriptor)
+            return true
+        } catch {
+            if error.code == EWOULDBLOCK { return false }
+            throw DiskError(call: "flock", path: file.path, code: error.code)
+        }
     }
 
     /// `path` as it is from any directory: unchanged when absolute.
@@ -177,7 +143,113 @@ struct Disk: Sendable {
         return String(cString: current) + "/" + path
     }
 
-    private func check(_ call: String, _ path: String) throws(DiskError) {
-        if let code = fault?(call, path) { throw DiskError(call: call, path: path, code: code) }
+    /// Makes a call, again as often as a signal interrupts it: except for a sync, of which nobody knows what it has done
+    /// when it is interrupted.
+    private func explain<Value>(
+        _ call: String, _ path: String, mayRepeat: Bool = true,
+        _ body: (any FileLayer) throws(FileFault) -> Value
+    ) throws(DiskError) -> Value {
+        while true {
+            do {
+                return try body(layer)
+            } catch {
+                if error.code != EINTR || !mayRepeat { throw DiskError(call: call, path: path, code: error.code) }
+            }
+        }
+    }
+}
+
+/// The errno of a call that failed.
+struct FileFault: Error, Equatable, Sendable { var code: Int32 }
+
+/// What a file system has to offer: each function is one call, made once.
+protocol FileLayer: Sendable {
+    func open(_ path: String, _ mode: Disk.Mode) throws(FileFault) -> Int32
+    func close(_ descriptor: Int32)
+    /// From the descriptor's offset, which moves; empty at the end.
+    func read(_ descriptor: Int32, _ count: Int) throws(FileFault) -> [UInt8]
+    /// How many bytes it took, which may be fewer than given.
+    func write(_ descriptor: Int32, _ bytes: ArraySlice<UInt8>, at offset: Int) throws(FileFault) -> Int
+    func truncate(_ descriptor: Int32, _ length: Int) throws(FileFault)
+    func sync(_ descriptor: Int32) throws(FileFault)
+    func syncDirectory(_ path: String) throws(FileFault)
+    func rename(_ from: String, to: String) throws(FileFault)
+    func remove(_ path: String) throws(FileFault)
+    /// EEXIST: there is one; ENOTDIR: something else is in its place.
+    func makeDirectory(_ path: String) throws(FileFault)
+    /// EWOULDBLOCK: another process has it.
+    func lock(_ descriptor: Int32) throws(FileFault)
+}
+
+/// The system's own calls.
+struct SystemFiles: FileLayer {
+    func open(_ path: String, _ mode: Disk.Mode) throws(FileFault) -> Int32 {
+        let flags =
+            switch mode {
+            case .read: O_RDONLY
+            case .create: O_RDWR | O_CREAT
+            case .replace: O_RDWR | O_CREAT | O_TRUNC
+            }
+        return try checked(Glibc.open(path, flags | O_CLOEXEC, 0o600), clinux_errno())
+    }
+
+    func close(_ descriptor: Int32) { _ = Glibc.close(descriptor) }
+
+    func read(_ descriptor: Int32, _ count: Int) throws(FileFault) -> [UInt8] {
+        var code: Int32 = 0
+        var got = 0
+        let piece = [UInt8](unsafeUninitializedCapacity: count) { buffer, used in
+            got = Glibc.read(descriptor, buffer.baseAddress, buffer.count)
+            code = clinux_errno()
+            used = max(0, got)
+        }
+        _ = try checked(got, code)
+        return piece
+    }
+
+    func write(_ descriptor: Int32, _ bytes: ArraySlice<UInt8>, at offset: Int) throws(FileFault) -> Int {
+        let (count, code) = bytes.withUnsafeBytes { buffer in
+            (pwrite(descriptor, buffer.baseAddress, buffer.count, off_t(offset)), clinux_errno())
+        }
+        return try checked(count, code)
+    }
+
+    func truncate(_ descriptor: Int32, _ length: Int) throws(FileFault) {
+        _ = try checked(ftruncate(descriptor, off_t(length)), clinux_errno())
+    }
+
+    func sync(_ descriptor: Int32) throws(FileFault) { _ = try checked(fdatasync(descriptor), clinux_errno()) }
+
+    func syncDirectory(_ path: String) throws(FileFault) {
+        let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC
+        let descriptor = try checked(Glibc.open(path, flags), clinux_errno())
+        let outcome = fsync(descriptor)
+        let code = clinux_errno()
+        _ = Glibc.close(descriptor)
+        _ = try checked(outcome, code)
+    }
+
+    func rename(_ from: String, to: String) throws(FileFault) {
+        _ = try checked(Glibc.rename(from, to), clinux_errno())
+    }
+
+    func remove(_ path: String) throws(FileFault) { _ = try checked(unlink(path), clinux_errno()) }
+
+    func makeDirectory(_ path: String) throws(FileFault) {
+        if mkdir(path, 0o700) == 0 { return }
+        let code = clinux_errno()
+        var information = stat()
+        guard code == EEXIST, stat(path, &information) == 0 else { throw FileFault(code: code) }
+        throw FileFault(code: information.st_mode & S_IFMT == S_IFDIR ? EEXIST : ENOTDIR)
+    }
+
+    func lock(_ descriptor: Int32) throws(FileFault) {
+        _ = try checked(flock(descriptor, LOCK_EX | LOCK_NB), clinux_errno())
+    }
+
+    /// - Parameter code: errno, read in one breath with the call: arguments are evaluated from left to right.
+    private func checked<Number: BinaryInteger>(_ outcome: Number, _ code: Int32) throws(FileFault) -> Number {
+        if outcome < 0 { throw FileFault(code: code) }
+        return outcome
     }
 }

@@ -43,22 +43,21 @@ final class Storage: Sendable {
     init(
         directory: String, identity: String = "", disk: Disk = Disk(), retryMs: Int32 = 1000
     ) throws(StorageProblem) {
-        var (file, notes) = try StorageFile.open(directory, identity: identity, disk: disk)
-        let recovered = file.image.state
         // The clock makes boots unique even when the directory was emptied; the directory, when the clock went back.
-        let boot = max(file.image.boot + 1, UInt64(max(0, System.wallMilliseconds())) * 1000)
+        let clock = UInt64(max(0, System.wallMilliseconds())) * 1000
+        let (file, notes) = try StorageFile.open(directory, identity: identity, bootMin: clock, disk: disk)
+        let image = file.image
         do {
-            try file.begin(boot: boot)
             let channel = try StorageChannel()
             let writer = StorageWriter(file, channel, retryMs: retryMs)
             thread = try BackgroundThread(name: "storage") { writer.run() }
             self.channel = channel
         } catch {
             file.close()
-            throw StorageProblem(description: "data directory \(directory) can't be written: \(error)")
+            throw StorageProblem(description: "storage can't be started: \(error)")
         }
-        self.recovered = recovered
-        self.boot = boot
+        self.recovered = image.state
+        boot = image.boot
         self.notes = notes
     }
 

@@ -5,7 +5,9 @@
 //   log       everything: see StorageFormat.swift
 //   log.new   a log being written; it gets the name `log` when it is complete and durable, else it is garbage
 //
-// Since the log is replaced by one rename, a crash leaves either the old one or the new one, never a mixture.
+// Since the log is replaced by one rename, a crash leaves either the old one or the new one, never a mixture. At start
+// what was read is written anew before anything is done with it: a file shows what an earlier process wrote and never
+// synced, or failed to sync, as if it were on the disk.
 
 import Glibc
 import Gossip
@@ -22,28 +24,44 @@ struct StorageFile {
 
     let directory: String
     private let disk: Disk
+    private let growthBytesMax: Int
     private let lock: Disk.File
-    private var file: Disk.File
-    private var size: Int
-    private var sizeWhenNew: Int
-    private var sequence: UInt64
+    /// nil until it was written for the first time.
+    private var file: Disk.File?
+    private var size = 0
+    private var sizeWhenNew = 0
+    private var sequence: UInt64 = 1
     /// All that was asked to be stored; on disk too unless `isDoubtful`.
     private(set) var image: StorageImage
-    /// A write failed: what the file holds is unknown until it is written anew.
-    private(set) var isDoubtful = false
+    /// What the file holds is unknown until it is written anew: a write failed.
+    private(set) var isDoubtful = true
 
     private var path: String { "\(directory)/log" }
     private var newPath: String { "\(directory)/log.new" }
 
-    /// Opens and locks the directory, making it if its parent is there, and reads what it holds.
-    /// - Parameter identity: which node of which cluster this is; a directory of another one is refused.
+    /// Opens and locks the directory, making it if its parent is there, reads what it holds, and takes a new boot id.
+    /// All of `image` is durable then.
+    /// - Parameters:
+    ///   - identity: which node of which cluster this is; a directory of another one is refused.
+    ///   - bootMin: the boot id is this, or one more than the last one if that is larger.
     /// - Returns: the file and notes for the operator (a torn tail that was cut).
     static func open(
-        _ directory: String, identity: String = "", disk: Disk = Disk()
+        _ directory: String, identity: String = "", bootMin: UInt64 = 0, disk: Disk = Disk(),
+        growthBytesMax: Int = growthBytesMax
     ) throws(StorageProblem) -> (file: StorageFile, notes: [String]) {
         let lock = try makeAndLock(directory, disk)
         do {
-            return try openLog(directory, identity: identity, lock: lock, disk)
+            let (found, notes) = try read(directory, identity: identity, disk)
+            var file = StorageFile(
+                directory: directory, disk: disk, growthBytesMax: growthBytesMax, lock: lock,
+                image: found ?? StorageImage(identity: identity))
+            file.image.boot = max(file.image.boot + 1, bootMin)
+            try disk.explaining(directory) { disk throws(DiskError) in
+                // The directory's own name; a log in it is a sign that an earlier life saw to that.
+                if found == nil { try syncParent(of: directory, disk) }
+                try file.writeAnew()
+            }
+            return (file, notes)
         } catch {
             disk.close(lock)
             throw error
@@ -52,17 +70,11 @@ struct StorageFile {
 
     /// Ends the use of the directory by this process.
     func close() {
-        disk.close(file)
+        if let file { disk.close(file) }
         disk.close(lock)
     }
 
     // MARK: Writing
-
-    /// Makes a new boot id durable.
-    mutating func begin(boot: UInt64) throws(DiskError) {
-        image.boot = boot
-        try add(StorageFormat.changes([], boot: boot))
-    }
 
     /// Makes operations durable, all of them in one write.
     /// - Throws: `StorageProblem` when they don't follow from what is stored, `DiskError` when the disk fails. After a
@@ -73,10 +85,10 @@ struct StorageFile {
             try image.apply(operation)
             if case .snapshot = operation { hasSnapshot = true }
         }
-        if hasSnapshot || isDoubtful || size - sizeWhenNew > Self.growthBytesMax {
+        if hasSnapshot || isDoubtful || size - sizeWhenNew > growthBytesMax {
             try writeAnew()
         } else {
-            try add(StorageFormat.changes(operations))
+            try add(operations)
         }
     }
 
@@ -85,8 +97,9 @@ struct StorageFile {
         if isDoubtful { try writeAnew() }
     }
 
-    private mutating func add(_ changes: [UInt8]) throws(DiskError) {
-        let frame = StorageFormat.frame(changes, sequence: sequence)
+    private mutating func add(_ operations: [StorageOperation]) throws(DiskError) {
+        guard let file else { return try writeAnew() }
+        let frame = StorageFormat.frame(StorageFormat.changes(operations), sequence: sequence, at: size)
         do {
             try disk.write(file, frame, at: size)
             try disk.sync(file)
@@ -102,31 +115,25 @@ struct StorageFile {
     private mutating func writeAnew() throws(DiskError) {
         let bytes = StorageFormat.file(image)
         isDoubtful = true
-        let fresh = try Self.replaceLog(directory, with: bytes, disk)
-        disk.close(file)
-        file = fresh
-        size = bytes.count
-        sizeWhenNew = size
-        sequence = 1
-        try disk.syncDirectory(directory)
-        isDoubtful = false
-    }
-
-    /// Everything but making the rename durable, which the caller does.
-    private static func replaceLog(
-        _ directory: String, with bytes: [UInt8], _ disk: Disk
-    ) throws(DiskError) -> Disk.File {
-        let new = "\(directory)/log.new"
-        let fresh = try disk.open(new, .replace)
+        let fresh = try disk.open(newPath, .replace)
         do {
             try disk.write(fresh, bytes, at: 0)
             try disk.sync(fresh)
-            try disk.rename(new, to: "\(directory)/log")
+            try disk.rename(newPath, to: path)
+            // Until then a crash may bring the old file back, so nothing may be added to this one.
+            try disk.syncDirectory(directory)
         } catch {
             disk.close(fresh)
+            // What is there of it may be what keeps the disk full.
+            try? disk.remove(newPath)
             throw error
         }
-        return Disk.File(descriptor: fresh.descriptor, path: "\(directory)/log")
+        if let file { disk.close(file) }
+        file = Disk.File(descriptor: fresh.descriptor, path: path)
+        size = bytes.count
+        sizeWhenNew = size
+        sequence = 1
+        isDoubtful = false
     }
 
     // MARK: Opening
@@ -135,18 +142,18 @@ struct StorageFile {
         let (lock, isOurs) = try disk.explaining(directory) { disk throws(DiskError) in
             _ = try disk.makeDirectory(directory)
             let lock = try disk.open("\(directory)/lock", .create)
-            return (lock, try disk.lock(lock))
-        }
-        if isOurs {
-            // Only to name the holder to whoever finds the directory taken.
-            do {
-                try disk.truncate(lock, to: 0)
-                try disk.write(lock, Array("\(getpid())\n".utf8), at: 0)
-                return lock
+            do throws(DiskError) {
+                return (lock, try disk.lock(lock))
             } catch {
                 disk.close(lock)
-                throw disk.problem(error, directory)
+                throw error
             }
+        }
+        if isOurs {
+            // Only to name the holder to whoever finds the directory taken: nothing depends on it.
+            try? disk.truncate(lock, to: 0)
+            try? disk.write(lock, Array("\(getpid())\n".utf8), at: 0)
+            return lock
         }
         let holder = (try? disk.read(lock, limit: 64)).map { String(decoding: $0, as: UTF8.self).trimmed } ?? ""
         disk.close(lock)
@@ -156,33 +163,18 @@ struct StorageFile {
                 + "process, or set another `data` directory (or TRIAD_DATA)")
     }
 
-    private static func openLog(
-        _ directory: String, identity: String, lock: Disk.File, _ disk: Disk
-    ) throws(StorageProblem) -> (file: StorageFile, notes: [String]) {
-        let found = try disk.explaining(directory) { disk throws(DiskError) in
+    /// What the directory holds; nil when there is no log in it.
+    private static func read(
+        _ directory: String, identity: String, _ disk: Disk
+    ) throws(StorageProblem) -> (image: StorageImage?, notes: [String]) {
+        let path = "\(directory)/log"
+        let bytes = try disk.explaining(directory) { disk throws(DiskError) -> [UInt8]? in
             try disk.remove("\(directory)/log.new")
-            return try disk.openIfPresent("\(directory)/log")
+            guard let file = try disk.openIfPresent(path) else { return nil }
+            defer { disk.close(file) }
+            return try disk.read(file, limit: fileBytesMax)
         }
-        guard let found else {
-            let fresh = try disk.explaining(directory) { disk throws(DiskError) in
-                try begin(directory, identity: identity, lock: lock, disk)
-            }
-            return (fresh, [])
-        }
-        do {
-            return try recover(directory, found, identity: identity, lock: lock, disk)
-        } catch {
-            disk.close(found)
-            throw error
-        }
-    }
-
-    private static func recover(
-        _ directory: String, _ file: Disk.File, identity: String, lock: Disk.File, _ disk: Disk
-    ) throws(StorageProblem) -> (file: StorageFile, notes: [String]) {
-        let bytes = try disk.explaining(directory) { disk throws(DiskError) in
-            try disk.read(file, limit: fileBytesMax)
-        }
+        guard let bytes else { return (nil, []) }
         var recovery = try recovery(bytes, directory)
         let written = recovery.image.identity
         if !identity.isEmpty, !written.isEmpty, written != identity {
@@ -192,21 +184,21 @@ struct StorageFile {
             )
         }
         if !identity.isEmpty { recovery.image.identity = identity }
-        var notes: [String] = []
-        if recovery.tornBytes > 0 {
-            let end = recovery.end
-            try disk.explaining(directory) { disk throws(DiskError) in
-                try disk.truncate(file, to: end)
-                try disk.sync(file)
-            }
-            notes.append(
-                "\(file.path): cut \(recovery.tornBytes) bytes off at \(end), of a write that a crash interrupted")
+        if recovery.tornBytes == 0 { return (recovery.image, []) }
+        let note =
+            "\(path): cut \(recovery.tornBytes) bytes off at \(recovery.end), of a write that a crash interrupted"
+        return (recovery.image, [note])
+    }
+
+    private static func syncParent(of directory: String, _ disk: Disk) throws(DiskError) {
+        let parts = directory.split(separator: "/").dropLast()
+        let start = directory.hasPrefix("/") ? "/" : parts.isEmpty ? "." : ""
+        do {
+            try disk.syncDirectory(start + parts.joined(separator: "/"))
+        } catch {
+            // Not ours to read: then the directory was made for us, by somebody else and before.
+            if error.code != EACCES { throw error }
         }
-        let opened = StorageFile(
-            directory: directory, disk: disk, lock: lock, file: file, size: recovery.end,
-            sizeWhenNew: min(recovery.end, StorageFormat.file(recovery.image).count), sequence: recovery.sequence,
-            image: recovery.image)
-        return (opened, notes)
     }
 
     private static func recovery(
@@ -223,35 +215,11 @@ struct StorageFile {
         }
     }
 
-    /// A first, empty log.
-    private static func begin(
-        _ directory: String, identity: String, lock: Disk.File, _ disk: Disk
-    ) throws(DiskError) -> StorageFile {
-        let image = StorageImage(identity: identity)
-        let bytes = StorageFormat.file(image)
-        let file = try replaceLog(directory, with: bytes, disk)
-        do {
-            try disk.syncDirectory(directory)
-        } catch {
-            disk.close(file)
-            throw error
-        }
-        return StorageFile(
-            directory: directory, disk: disk, lock: lock, file: file, size: bytes.count, sizeWhenNew: bytes.count,
-            sequence: 1, image: image)
-    }
-
-    private init(
-        directory: String, disk: Disk, lock: Disk.File, file: Disk.File, size: Int, sizeWhenNew: Int, sequence: UInt64,
-        image: StorageImage
-    ) {
+    private init(directory: String, disk: Disk, growthBytesMax: Int, lock: Disk.File, image: StorageImage) {
         self.directory = directory
         self.disk = disk
+        self.growthBytesMax = growthBytesMax
         self.lock = lock
-        self.file = file
-        self.size = size
-        self.sizeWhenNew = sizeWhenNew
-        self.sequence = sequence
         self.image = image
     }
 }

@@ -13,6 +13,10 @@
 //   sector of it was never written  a crash cut the write short: nobody was told it succeeded, so it is cut off
 //   else                            it is complete and wrong: the file is damaged
 //
+// "Never written" reads as zeros. So that this can't be mistaken either way, a payload ends with 8 to 15 bytes of
+// padding (255) that bring the frame's end to a multiple of 8: whatever share a sector has of a frame is 8 bytes or
+// more, and the first (with the magic) and last hold more bytes that aren't zero than one flipped byte could hide.
+//
 // Damage is refused, never repaired by guessing: what is lost may be a vote or an acknowledged change.
 
 import Gossip
@@ -22,8 +26,10 @@ enum StorageFormat {
     static let headerBytes = 24
     /// Disks write at least this much at once.
     static let sectorBytes = 512
+    /// Frames end at a multiple of it, and no sector's share of one is smaller.
+    static let alignment = 8
     /// Payload of a frame: a snapshot and the entries after it, with room to spare.
-    static let payloadBytesMax = 64 << 20
+    static let payloadBytesMax = 128 << 20
     static let identityBytesMax = 160
     private static let magic = Array("TRFR".utf8)
     private static let entryBytesMax = 4096
@@ -47,9 +53,15 @@ enum StorageFormat {
     // MARK: Writing
 
     /// A new file that holds all of `image`.
-    static func file(_ image: StorageImage) -> [UInt8] { preamble + frame(base(image), sequence: 0) }
+    static func file(_ image: StorageImage) -> [UInt8] {
+        preamble + frame(base(image), sequence: 0, at: preamble.count)
+    }
 
-    static func frame(_ payload: [UInt8], sequence: UInt64) -> [UInt8] {
+    /// - Parameter offset: where in the file it will stand.
+    static func frame(_ content: [UInt8], sequence: UInt64, at offset: Int) -> [UInt8] {
+        let end = offset + headerBytes + content.count + alignment
+        let rest = (alignment - end % alignment) % alignment
+        let payload = content + [UInt8](repeating: Tag.padding, count: alignment + rest)
         var header = ByteWriter(reserving: headerBytes + payload.count)
         header.raw(magic)
         header.fixed32(UInt32(payload.count))
@@ -61,12 +73,8 @@ enum StorageFormat {
     }
 
     /// What a group commit adds. Snapshots aren't added: with one, the file is written anew.
-    static func changes(_ operations: [StorageOperation], boot: UInt64? = nil) -> [UInt8] {
+    static func changes(_ operations: [StorageOperation]) -> [UInt8] {
         var writer = ByteWriter()
-        if let boot {
-            writer.byte(Tag.boot)
-            writer.fixed64(boot)
-        }
         for operation in operations {
             switch operation {
             case .vote(let term, let votedFor):
@@ -84,7 +92,9 @@ enum StorageFormat {
     private enum Tag {
         static let vote: UInt8 = 1
         static let entries: UInt8 = 2
+        /// As earlier versions wrote it: now it is in the base alone.
         static let boot: UInt8 = 3
+        static let padding: UInt8 = 255
     }
 
     private static func base(_ image: StorageImage) -> [UInt8] {
@@ -127,7 +137,7 @@ enum StorageFormat {
         }
         var reader = ByteReader(base)
         var image = StorageImage(from: &reader)
-        guard reader.finished else { throw Damage(offset: offset, text: "its first record makes no sense") }
+        guard isPadding(&reader) else { throw Damage(offset: offset, text: "its first record makes no sense") }
         var sequence: UInt64 = 1
         offset = next
         while offset < bytes.count {
@@ -188,12 +198,13 @@ enum StorageFormat {
     /// Whether a crash can have left these bytes: the file ends early, or a sector's share of them is all zeros.
     private static func isTorn(_ bytes: [UInt8], from start: Int, to end: Int?) -> Bool {
         guard let end else { return true }
-        // WHY 8: a few zeros are too likely to be content; then refusing is the safe side.
-        let leastBytes = 8
+        // A cut within a sector, where the medium writes less than one at once.
+        if bytes[max(start, end - alignment)..<end].allSatisfy({ $0 == 0 }) { return true }
         var piece = start
         while piece < end {
             let pieceEnd = min(end, (piece / sectorBytes + 1) * sectorBytes)
-            if pieceEnd - piece >= leastBytes, bytes[piece..<pieceEnd].allSatisfy({ $0 == 0 }) { return true }
+            // Less only in a file of an earlier version: a few zeros may be content, and refusing is the safe side.
+            if pieceEnd - piece >= alignment, bytes[piece..<pieceEnd].allSatisfy({ $0 == 0 }) { return true }
             piece = pieceEnd
         }
         return false
@@ -210,6 +221,7 @@ enum StorageFormat {
                 let vote = readVote(&reader)
                 try apply(.vote(term: vote.term, votedFor: vote.votedFor), at: offset, to: &image)
             case Tag.entries: try apply(.append(readEntries(&reader)), at: offset, to: &image)
+            case Tag.padding: if !isPadding(&reader) { reader.fail() }
             default: reader.fail()
             }
         }
@@ -224,6 +236,11 @@ enum StorageFormat {
         } catch {
             throw Damage(offset: offset, text: "the record there holds \(error)")
         }
+    }
+
+    /// Whether nothing but padding is left; takes it.
+    private static func isPadding(_ reader: inout ByteReader) -> Bool {
+        !reader.failed && reader.raw(reader.remaining).allSatisfy { $0 == Tag.padding }
     }
 
     fileprivate static func readVote(_ reader: inout ByteReader) -> (term: UInt64, votedFor: String?) {
