@@ -78,7 +78,7 @@ public enum Event: Sendable {
     /// The time of day, for what people read. Milliseconds since 1970.
     case wallClock(Int64)
     /// The configuration file was read again.
-    case reconfigured(servers: [ServerID], digest: UInt64, sections: [UInt32])
+    case reconfigured(servers: [ServerID], digest: UInt64, sections: [UInt32], leadership: LeadershipRules)
 }
 
 /// How an operator's change ended.

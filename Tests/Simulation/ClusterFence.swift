@@ -89,7 +89,7 @@ extension ClusterWorld {
             nodes[node].fence.order = order
             nodes[node].fence.isYielding = true
             drop(node)
-            let end = now + random.within(1_000_000...900_000_000)
+            let end = now + random.within(settings.drainNs)
             plan(.fence(node: node, incarnation: nodes[node].incarnation, .drained), at: end)
         case .drained: if nodes[node].fence.isYielding { step(node, .drained) }
         case .forward(let member): nodes[node].fence.forwardsTo = member

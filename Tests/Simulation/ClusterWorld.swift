@@ -15,6 +15,9 @@ struct ClusterSettings {
     /// Nodes whose fence has a working `nft`, where `fencing` allows its use.
     var gated: [Bool] = []
     var hasVIP = true
+    var leadership = LeadershipRules()
+    /// How long the connections last that a node keeps in a planned move.
+    var drainNs: ClosedRange<UInt64> = 1_000_000...900_000_000
     /// Datagrams are sealed and opened with the product's envelope instead of a model of it. Slower.
     var sealed = false
     var delayNs: ClosedRange<UInt64> = 50_000...400_000
@@ -277,7 +280,8 @@ final class ClusterWorld {
     func configuration(_ node: Int) -> ClusterConfiguration {
         ClusterConfiguration(
             members: (0..<settings.members).map { "n\($0)" }, me: MemberID(node), timing: settings.timing,
-            fencing: settings.fencing, hasVIP: settings.hasVIP, digest: 7, servers: settings.servers)
+            fencing: settings.fencing, hasVIP: settings.hasVIP, digest: 7,
+            leadership: settings.leadership, servers: settings.servers)
     }
 
     /// Starts the processes of a node. Its new fence sweeps what an earlier life left.

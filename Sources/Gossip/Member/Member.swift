@@ -222,10 +222,11 @@ public struct Member: Sendable {
         case .handover(let target): beginHandover(to: target, now: now)
         case .resign: resign(now: now)
         case .wallClock(let milliseconds): wallClockMs = milliseconds
-        case .reconfigured(let servers, let digest, let sections):
+        case .reconfigured(let servers, let digest, let sections, let leadership):
             configuration.servers = servers.sorted()
             configuration.digest = digest
             configuration.sections = sections
+            configuration.leadership = leadership
             tableChanged()
         }
         elapse(now: now)

@@ -325,7 +325,11 @@ extension Runtime {
                 return backend
             }
             // While something of the new file waits for a restart, this node doesn't run by it: others must see that.
-            if fixed.isEmpty { configuration.digest = fresh.digest }
+            if fixed.isEmpty {
+                configuration.digest = fresh.digest
+                configuration.sectionDigests = fresh.sectionDigests
+            }
+            configuration.leadership = fresh.leadership
             configuration.log = fresh.log
             log.level = fresh.log.level
             status.access = StatusAccess(
@@ -333,7 +337,7 @@ extension Runtime {
             feed(
                 .reconfigured(
                     servers: configuration.serverIDs, digest: UInt64(configuration.digest, radix: 16) ?? 0,
-                    sections: core.configuration.sections),
+                    sections: configuration.sectionDigests, leadership: configuration.leadershipRules),
                 now: now)
             let rest = fixed.isEmpty ? "" : "; changed too, but only after a restart: \(fixed.joined(separator: ", "))"
             log.add(kind: "reload", text: "servers and checks are as in the file\(rest)")

@@ -179,6 +179,11 @@ extension Configuration {
                 electionTimeoutMax: gossip.electionTimeoutMax),
             fencing: Gossip.Fencing(rawValue: fencing.rawValue) ?? .auto, hasVIP: !vips.isEmpty,
             digest: UInt64(digest, radix: 16) ?? 0,
-            leadership: LeadershipRules(priorities: nodes.map(\.priority)), servers: serverIDs)
+            sections: sectionDigests, leadership: leadershipRules, servers: serverIDs)
+    }
+
+    var leadershipRules: LeadershipRules {
+        LeadershipRules(
+            fitnessHold: leadership.fitnessHold, preemptHold: leadership.preemptHold, priorities: nodes.map(\.priority))
     }
 }
