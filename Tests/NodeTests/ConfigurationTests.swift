@@ -405,6 +405,10 @@ import Testing
             "gateway: \"10.0.0.1\"", "gateway: \"10.0.0.12\"",
             "26:65: leadership.gateway: 10.0.0.12 is node n2, which always reaches itself; name one that only a working network reaches, such as the router: \"10.0.0.1\""
         ),
+        Misuse(
+            "gateway: \"10.0.0.1\"", "gateway: \"fe80::1\"",
+            "26:65: leadership.gateway: fe80::1 is a link-local address, which means another machine on each interface; name one that only a working network reaches, such as the router: \"10.0.0.1\""
+        ),
         Misuse("leadership:", "leadreship:", "26:3: leadreship: unknown key; did you mean \"leadership\"?"),
         Misuse("log: {", "log: 7, x: {", "25:8: log: expected an object: { … }, found a number"),
         Misuse(

@@ -249,6 +249,10 @@ extension ConfigurationReader {
         let example = "; name one that only a working network reaches, such as the router: \"10.0.0.1\""
         if address.isLoopback {
             report.add(gateway, "\(address.host) is a loopback address and always answers\(example)")
+        } else if address.isIPv6, address.high >> 54 == 0xfe80 >> 6 {
+            report.add(
+                gateway,
+                "\(address.host) is a link-local address, which means another machine on each interface\(example)")
         } else if vips.contains(where: { $0.host == address.host }) {
             report.add(gateway, "\(address.host) is the VIP, which the leader itself answers for\(example)")
         } else if let node = nodes.first(where: { $0.entry.address == address.host }) {
