@@ -14,6 +14,8 @@ struct LabClusterOptions {
     var checkInterval = "1s"
     /// More lines for the top level of the configuration, in JSON5.
     var extra = ""
+    /// Put before the command that runs a node.
+    var through: [String] = []
 }
 
 /// A steady client in the lab and the log that it writes.
@@ -99,7 +101,8 @@ final class LabCluster {
     // MARK: nodes
 
     func start(_ node: String) throws {
-        let command = [LabSystem.triad, "run", "--config", "\(directory(node))/triad.json5", "--node", node]
+        let config = "\(directory(node))/triad.json5"
+        let command = options.through + [LabSystem.triad, "run", "--config", config, "--node", node]
         nodes[node] = try lab.start(node, command, on: node, log: "\(lab.directory)/\(node)")
     }
 

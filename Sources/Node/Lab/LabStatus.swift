@@ -29,6 +29,7 @@ struct LabStatus {
     var digest = ""
     var configDigest = ""
     var servers: [Server] = []
+    var problems: [String] = []
     var events: [(node: String, kind: String, text: String)] = []
 
     /// nil for text that is not a status.
@@ -56,6 +57,7 @@ struct LabStatus {
                         requests: server["requests"]?.whole ?? 0))
             }
         }
+        problems = (root["problems"]?.list ?? []).compactMap(\.text)
         for event in root["events"]?.list ?? [] {
             events.append((event["node"]?.text ?? "", event["kind"]?.text ?? "", event["text"]?.text ?? ""))
         }
