@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -148,6 +149,19 @@ int clinux_route_socket(uint32_t groups) {
 }
 
 int clinux_packet_socket(void) { return socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); }
+
+int clinux_packet_listener(int interface_index, uint16_t ethernet_type) {
+    // Made without a protocol, so that nothing of other interfaces is received before it is bound to this one.
+    int descriptor = clinux_packet_socket();
+    if (descriptor < 0) return -1;
+    struct sockaddr_ll address = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(ethernet_type), .sll_ifindex = interface_index};
+    if (bind(descriptor, (struct sockaddr *)&address, sizeof address) == 0) return descriptor;
+    int code = errno;
+    close(descriptor);
+    errno = code;
+    return -1;
+}
 
 ssize_t clinux_send_frame(int socket, int interface_index, const void *frame, size_t length) {
     struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = interface_index};

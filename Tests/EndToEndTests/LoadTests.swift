@@ -47,7 +47,7 @@ import Testing
 
     @Test(arguments: [
         LoadOutcome.answered, .reconnected, .refused, .unreachable, .connectTimeout, .answerTimeout, .reset, .closed,
-        .malformed, .status(503), .local,
+        .malformed, .status(503), .dropped, .local,
     ])
     func logLineReadsBack(_ outcome: LoadOutcome) {
         let result = LoadResult(start: 12, end: 345, outcome: outcome, who: outcome.isSuccess ? "API #3" : nil)
@@ -99,6 +99,9 @@ import Testing
         let options = try Load.options(["http://10.0.0.1/", "--rate=50", "--seconds", "2", "--new-connections"])
         #expect(options.rate == 50 && options.seconds == 2 && options.usesNewConnections && options.timeoutMs == 250)
         #expect(throws: LabUsage.self) { try Load.options([]) }
+        let closed = try Load.options(["http://10.0.0.1/", "--closed-loop", "--forget-neighbour", "eth0"])
+        #expect(closed.isClosedLoop && closed.forgetsOn == "eth0")
+        #expect(throws: LabUsage.self) { try Load.options(["http://10.0.0.1/", "--closed-loop", "--new-connections"]) }
         #expect(throws: LabUsage.self) { try Load.options(["http://10.0.0.1/", "--rate", "0"]) }
         #expect(throws: LabUsage.self) { try Load.options(["http://10.0.0.1/", "--rat", "5"]) }
     }

@@ -78,6 +78,10 @@ int clinux_route_socket(uint32_t groups);
 /// A non-blocking AF_PACKET socket that receives nothing; -1 with errno (EPERM: needs CAP_NET_RAW).
 int clinux_packet_socket(void);
 
+/// A non-blocking AF_PACKET socket that receives the whole frames of one Ethernet type (0x0806: ARP) that reach an
+/// interface, also those for other stations; -1 with errno.
+int clinux_packet_listener(int interface_index, uint16_t ethernet_type);
+
 /// Sends a whole Ethernet frame, header included, out of an interface.
 ssize_t clinux_send_frame(int socket, int interface_index, const void *frame, size_t length);
 

@@ -19,6 +19,12 @@ enum Commands {
         .verbatim("fence", "owns the VIP for `triad run`, which starts it", text: FenceProcess.usage, hidden: true) {
             _ in FenceProcess.run()
         },
+        .verbatim("observe", "asks a link who has an address, for the lab", text: Observer.usage, hidden: true) {
+            Observer.main($0)
+        },
+        .verbatim("streams", "keeps downloads and WebSockets going, for the lab", text: Streams.usage, hidden: true) {
+            Streams.main($0)
+        },
         KeygenCommand.command,
         VersionCommand.command,
         HelpCommand.command,

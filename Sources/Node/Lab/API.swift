@@ -7,7 +7,8 @@ enum API {
     static let usage = """
         usage: triad api --id N [--port 8080] [--address ADDRESS]
 
-        The demo API: answers {"message": "API #N"} on / and 200 on /health, until it is stopped.
+        The demo API: answers {"message": "API #N"} on / and 200 on /health, until it is stopped. For trying out what
+        takes long: /slow?bytes=N&seconds=T sends N bytes over T seconds, /echo is a WebSocket that echoes.
 
         """
 

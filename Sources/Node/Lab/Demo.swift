@@ -8,33 +8,48 @@ import Proxy
 
 enum Demo {
     static let usage = """
-        usage: triad demo [--seconds N] [--stay] [--fencing wait|trust]
+        usage: triad demo [--seconds N] [--stay] [--fencing auto|gate|wait|trust]
+               triad demo --scenario NAME|all [--repeat N] [--minutes N] [--timings default|lan] [--fencing MODE]
 
         Builds three nodes, five demo APIs of nine configured ones and two clients in network namespaces of their own;
         kills the leader, crashes the next one, stops and starts APIs and hands over. Prints what each step cost the
         clients. Exit code 0 when every promise held, else 1. Needs root or user namespaces, and iproute2.
           --seconds N          how long it takes at least, all steps together (30)
           --stay               goes on when the steps are over, and says how to look at it and break it
-          --fencing MODE       wait (the default): safe; trust: a crashed leader's VIP moves sooner
+          --fencing MODE       auto (the default): gate where nft works, else wait; trust: as fast as gate, not as safe
+          --scenario NAME      instead of the story: one promise about failover, or all, measured from outside, with a
+                               table at the end. NAME is one of
+                               \(LabScenario.allCases.map(\.rawValue).joined(separator: ", "))
+          --repeat N           how often each (3)
+          --minutes N          how long `busy` takes (10)
+          --timings WHICH      lan: those for one fast network
 
         """
 
     struct Options {
         var seconds = 30.0
         var stays = false
-        var fencing = "wait"
+        var fencing = "auto"
     }
 
     static func main(_ arguments: [String]) -> Int32 {
         do {
             var options = Options()
-            let given = try LabArguments(arguments, options: ["--seconds", "--fencing"], flags: ["--stay"])
+            let given = try LabArguments(
+                arguments,
+                options: ["--seconds", "--fencing", "--scenario", "--repeat", "--minutes", "--timings"],
+                flags: ["--stay"])
             guard given.positional.isEmpty else { throw LabUsage("unexpected \(given.positional[0])") }
             options.seconds = try given.number("--seconds", 1...3600) ?? options.seconds
             options.stays = given.has("--stay")
             options.fencing = given.text("--fencing") ?? options.fencing
-            guard ["wait", "trust"].contains(options.fencing) else {
-                throw LabUsage("--fencing \(options.fencing): wait or trust is needed")
+            guard ["auto", "gate", "wait", "trust"].contains(options.fencing) else {
+                throw LabUsage("--fencing \(options.fencing): auto, gate, wait or trust is needed")
+            }
+            if let scenarios = try scenarios(given, fencing: options.fencing) {
+                _ = try becomeAbleToMakeNetworks()
+                let signals = (try? SignalDescriptor.open([SIGINT, SIGTERM, SIGHUP])) ?? -1
+                return try DemoScenarios.run(scenarios) { LabSystem.isReadable(signals, withinMs: 0) }
             }
             return try run(options, isOwnUser: try becomeAbleToMakeNetworks())
         } catch let problem as LabUsage {
@@ -44,6 +59,32 @@ enum Demo {
             LabSystem.say("triad demo: \(error)\n", to: STDERR_FILENO)
             return 1
         }
+    }
+
+    /// nil when none is asked for.
+    private static func scenarios(_ given: LabArguments, fencing: String) throws(LabUsage) -> DemoScenarios.Options? {
+        guard let name = given.text("--scenario") else { return nil }
+        var options = DemoScenarios.Options(scenarios: LabScenario.allCases)
+        if name != "all" {
+            guard let scenario = LabScenario(rawValue: name) else {
+                let names = LabScenario.allCases.map(\.rawValue).joined(separator: ", ")
+                throw LabUsage("--scenario \(name): all, or one of \(names)")
+            }
+            options.scenarios = [scenario]
+        }
+        options.repetitions = try given.integer("--repeat", 1...1000) ?? options.repetitions
+        options.scenario.busyMinutes = try given.number("--minutes", 0.01...1440) ?? options.scenario.busyMinutes
+        options.cluster.fencing = fencing
+        // Without the gate a new leader waits until the kernel of the old one must have let go.
+        if fencing == "wait" { options.scenario.crashMs = 1500 }
+        switch given.text("--timings") ?? "default" {
+        case "default": break
+        case "lan":
+            options.cluster.gossip = DemoScenarios.lan
+            if fencing != "wait" { options.scenario.crashMs = 180 }
+        case let other: throw LabUsage("--timings \(other): default or lan is needed")
+        }
+        return options
     }
 
     /// Without root, in a user namespace of this process's own: then true. The process's own network is left, since
@@ -102,14 +143,16 @@ enum Demo {
         let hosts = cluster.lab.network.hosts
         var text = "\nThe cluster stays up until Ctrl-C here. From another terminal\(isOwnUser ? "" : " as root"):\n\n"
         text += "  # a shell inside a machine of the demo\n"
-        for host in hosts { text += "  \(enter(host)) sh    # \(host.name) \(host.addresses[0])\n" }
+        for host in hosts where !host.addresses.isEmpty {
+            text += "  \(enter(host)) sh    # \(host.name) \(host.addresses[0])\n"
+        }
         guard let client = hosts.first(where: { $0.name == LabNetwork.clientName }) else { return text }
         let triad = LabSystem.triad
         let status = "http://10.77.0.11:\(LabCluster.statusPort)"
         text += "\n  # look\n"
         text += "  \(enter(client)) \(triad) status --url \(status)\n"
         text += "  \(enter(client)) \(triad) watch --url \(status)\n"
-        text += "  \(enter(client)) \(triad) load \(LabCluster.url) --rate 200 --new-connections\n"
+        text += "  \(enter(client)) \(triad) load \(cluster.url) --rate 200 --new-connections\n"
         text += "\n  # change\n"
         text += "  \(enter(client)) \(triad) drain api/api_2 --url \(status) --token-file \(cluster.tokenFile)\n"
         text += "  \(enter(client)) \(triad) handover --url \(status) --token-file \(cluster.tokenFile)\n"

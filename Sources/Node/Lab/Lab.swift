@@ -26,6 +26,7 @@ final class Lab {
     let nodes: [String]
     private let holder: Holder
     private var monitor: LabProcess
+    private var observer: LabProcess?
     /// Namespace numbers as the monitor reports them.
     private var namespaceNames: [Int: String] = [:]
     private var running: [LabProcess] = []
@@ -43,14 +44,17 @@ final class Lab {
     ///   - forGood: this thread starts nothing but the lab's processes from now on. In a user namespace that is
     ///     the only way; otherwise the thread's children are the lab's only when the lab starts them.
     ///   - inMemory: logs and the nodes' data are kept in memory, so that what else uses the disk does not count.
-    init(nodes: [String] = ["n1", "n2", "n3"], forGood: Bool = false, inMemory: Bool = false) throws {
+    ///   - isIPv6: every address is one.
+    init(
+        nodes: [String] = ["n1", "n2", "n3"], forGood: Bool = false, inMemory: Bool = false, isIPv6: Bool = false
+    ) throws {
         self.nodes = nodes
         for tool in ["ip", "unshare"] where LabSystem.find(tool) == nil {
             throw LabProblem("\(tool) is missing: install \(tool == "ip" ? "iproute2" : "util-linux")")
         }
         directory = try LabSystem.makeTemporaryDirectory("triad-lab", inMemory: inMemory)
         holder = try Holder(directory, forGood: forGood)
-        network = try LabNetwork(nodes: nodes, directory: directory)
+        network = try LabNetwork(nodes: nodes, directory: directory, isIPv6: isIPv6)
         wallOffset = LabSystem.wallNanoseconds() - System.bootNanoseconds()
         let record = "\(directory)/ownership"
         let command = ["ip", "-ts", "-o", "monitor", "all-nsid", "address"]
@@ -148,30 +152,72 @@ final class Lab {
         return code ?? -1
     }
 
+    /// CLOCK_BOOTTIME of a time of day, milliseconds since 1970, as the nodes' logs have it.
+    func bootNanoseconds(wallMs: Int64) -> UInt64 {
+        let wall = UInt64(max(0, wallMs)) * 1_000_000
+        return wall > wallOffset ? wall - wallOffset : 0
+    }
+
     // MARK: ownership
 
-    /// Everything up to this moment: an address of the switch's own marks the end, so that nothing earlier is missing.
+    /// From now on an owner is who answers for the VIP, not who has the address: with the gate these differ.
+    func observe() throws {
+        guard observer == nil else { return }
+        let log = "\(directory)/observer"
+        let command = [LabSystem.triad, "observe", network.vip, "--interface", "eth0", "--log", "\(log).answers"]
+        let process = try start("observer", command, on: LabNetwork.observerName, log: log)
+        observer = process
+        try wait("the observer sees the link") {
+            guard isRunning(process) else {
+                throw LabProblem("the observer: \(LabSystem.readText(process.errors) ?? "")")
+            }
+            return answersSoFar().completeTo > 0
+        }
+    }
+
+    /// Who has answered for the VIP so far.
+    func answersSoFar() -> AnswerLog { AnswerLog(LabSystem.readText("\(directory)/observer.answers") ?? "") }
+
+    /// Who answered for the VIP, everything up to this moment.
+    func answers() throws -> AnswerLog {
+        let now = System.bootNanoseconds()
+        var log = answersSoFar()
+        try wait("the observer's log is complete") {
+            log = answersSoFar()
+            return log.completeTo >= now
+        }
+        return log
+    }
+
+    /// Who owned the VIP, everything up to this moment.
     func ownership() throws -> OwnershipRecord {
+        observer == nil ? try addresses() : try answers().ownership(network.stations)
+    }
+
+    /// Who had the address: one of the switch's own marks the end, so that nothing earlier is missing.
+    func addresses() throws -> OwnershipRecord {
         marks += 1
-        let mark = "10.255.\(marks / 250 % 250).\(marks % 250)/32"
+        let mark = network.isIPv6 ? "fd78::\(marks)/128" : "10.255.\(marks / 250 % 250).\(marks % 250)/32"
         try network.ip(["addr add \(mark) dev lo", "addr del \(mark) dev lo"], in: network.bridge)
         var events: [AddressEvent] = []
         try wait("the ownership record is complete") {
             events = readEvents()
             return events.contains { $0.address == mark && $0.isDeleted && $0.namespace == nil }
         }
-        return try record(of: events)
+        return try addressRecord(of: events)
     }
 
     /// What has been reported so far: for polling, since it starts no process. The last change may still be missing.
-    func ownershipSoFar() throws -> OwnershipRecord { try record(of: readEvents()) }
+    func ownershipSoFar() throws -> OwnershipRecord {
+        observer == nil ? try addressRecord(of: readEvents()) : answersSoFar().ownership(network.stations)
+    }
 
-    private func record(of events: [AddressEvent]) throws -> OwnershipRecord {
+    private func addressRecord(of events: [AddressEvent]) throws -> OwnershipRecord {
         let lost = LabSystem.readText(monitor.errors) ?? ""
         if !lost.isEmpty { throw LabProblem("the ownership record has holes: \(lost)") }
         return OwnershipRecord(
             changes: events.compactMap { event in
-                guard event.address == LabNetwork.vip + "/32", let number = event.namespace,
+                guard event.address == "\(network.vip)/\(network.vipPrefix)", let number = event.namespace,
                     let node = namespaceNames[number]
                 else { return nil }
                 return .init(at: event.at - wallOffset, node: node, owns: !event.isDeleted)
@@ -182,7 +228,7 @@ final class Lab {
     /// host, and by which number.
     private func identifyNamespaces() throws {
         for (index, host) in network.hosts.enumerated() {
-            let probe = "10.254.0.\(index + 1)/32"
+            let probe = network.isIPv6 ? "fd79::\(index + 1)/128" : "10.254.0.\(index + 1)/32"
             try wait("the monitor hears \(host.name)") {
                 try network.ip(["addr add \(probe) dev lo", "addr del \(probe) dev lo"], in: host)
                 guard let event = readEvents().first(where: { $0.address == probe }), let number = event.namespace

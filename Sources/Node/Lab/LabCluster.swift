@@ -12,10 +12,15 @@ struct LabClusterOptions {
     /// The APIs that run from the start, of the nine in the configuration.
     var apis = [1, 2, 3, 4, 5]
     var checkInterval = "1s"
+    /// More keys of the section `gossip`, in JSON5.
+    var gossip = ""
     /// More lines for the top level of the configuration, in JSON5.
     var extra = ""
     /// Put before the command that runs a node.
     var through: [String] = []
+
+    /// Whether the gate decides who owns the VIP where `nft` works: then only who answers for it is an owner.
+    var mayBeGated: Bool { fencing == "auto" || fencing == "gate" }
 }
 
 /// A steady client in the lab and the log that it writes.
@@ -31,12 +36,19 @@ struct LabLoad {
         return whole.split(separator: "\n").compactMap { LoadResult(line: $0) }
     }
 
+    /// When the last request that has ended did; for polling, since it reads no more than the end of the log.
+    var lastEnd: UInt64? {
+        let text = LabSystem.readTail(log, bytes: 4096) ?? ""
+        return text[..<(text.lastIndex(of: "\n") ?? text.startIndex)].split(separator: "\n").last
+            .flatMap { LoadResult(line: $0) }?.end
+    }
+
     /// What the client printed.
     var summary: String { LabSystem.readText(process.output) ?? "" }
 }
 
 final class LabCluster {
-    static let url = "http://\(LabNetwork.vip)/"
+    var url: String { "http://\(lab.network.endpoint(lab.network.vip, 80))/" }
     static let statusPort: UInt16 = 8084
 
     let lab: Lab
@@ -50,6 +62,7 @@ final class LabCluster {
     init(_ lab: Lab, _ options: LabClusterOptions = LabClusterOptions()) throws {
         self.lab = lab
         self.options = options
+        if options.mayBeGated { try lab.observe() }
         let keygen = try lab.run(["keygen"], on: LabNetwork.clientName)
         guard keygen.code == 0 else { throw LabProblem("triad keygen: \(keygen.errors)") }
         for node in lab.nodes {
@@ -71,15 +84,17 @@ final class LabCluster {
             "    { id: \"\($0)\", address: \"\(try lab.network.host($0).addresses[0])\" },\n"
         }
         let servers = (1...9).map {
-            "      { id: \"api_\($0)\", address: \"\(LabNetwork.apiAddress($0)):8080\" },\n"
+            "      { id: \"api_\($0)\", address: \"\(lab.network.endpoint(lab.network.api($0), 8080))\" },\n"
         }
         return """
             {
               cluster: "lab",
               nodes: [
             \(members.joined())  ],
-              vip: { address: "\(LabNetwork.vip)/32", interface: "eth0", fencing: "\(options.fencing)" },
-              gossip: { keyFile: "gossip.key" },
+              vip: {
+                address: "\(lab.network.vip)/\(lab.network.vipPrefix)", interface: "eth0", fencing: "\(options.fencing)",
+              },
+              gossip: { keyFile: "gossip.key", \(options.gossip) },
               status: { tokenFile: "admin.token" },
               data: "data",
               \(options.extra)
@@ -190,7 +205,7 @@ final class LabCluster {
 
     func startAPI(_ number: Int) throws {
         let command = [
-            LabSystem.triad, "api", "--id", "\(number)", "--address", LabNetwork.apiAddress(number), "--port", "8080",
+            LabSystem.triad, "api", "--id", "\(number)", "--address", lab.network.api(number), "--port", "8080",
         ]
         let log = "\(lab.directory)/api-\(number)"
         apis[number] = try lab.start("API #\(number)", command, on: LabNetwork.apisName, log: log)
@@ -215,7 +230,7 @@ final class LabCluster {
     /// Runs a command of an operator, at a node.
     func operate(_ arguments: [String], at node: String) throws -> LabAnswer {
         let address = try lab.network.host(node).addresses[0]
-        let url = "http://\(address):\(Self.statusPort)"
+        let url = "http://\(lab.network.endpoint(address, Int(Self.statusPort)))"
         return try lab.run(arguments + ["--url", url, "--token-file", tokenFile], on: LabNetwork.clientName)
     }
 
@@ -280,12 +295,26 @@ final class LabCluster {
     // MARK: clients
 
     /// A client on the client host, until it is stopped.
-    func startLoad(_ name: String, rate: Int, newConnections: Bool, connections: Int = 8) throws -> LabLoad {
+    func startLoad(
+        _ name: String, rate: Int = 100, newConnections: Bool = false, connections: Int = 8,
+        on host: String = LabNetwork.clientName, more: [String] = []
+    ) throws -> LabLoad {
         loads += 1
         let log = "\(lab.directory)/load-\(loads)-\(name)"
-        var command = [LabSystem.triad, "load", Self.url, "--rate", "\(rate)", "--log", "\(log).requests"]
+        var command = [LabSystem.triad, "load", url, "--rate", "\(rate)"]
+        // As many requests as a closed loop makes would fill the disk.
+        if !more.contains("--closed-loop") { command += ["--log", "\(log).requests"] }
         command += newConnections ? ["--new-connections"] : ["--connections", "\(connections)"]
-        let process = try lab.start(name, command, on: LabNetwork.clientName, log: log)
+        let process = try lab.start(name, command + more, on: host, log: log)
+        return LabLoad(process: process, log: "\(log).requests")
+    }
+
+    /// Downloads and WebSockets on the client host, until they are stopped.
+    func startStreams(_ options: [String]) throws -> LabLoad {
+        loads += 1
+        let log = "\(lab.directory)/streams-\(loads)"
+        let command = [LabSystem.triad, "streams", url, "--log", "\(log).requests"] + options
+        let process = try lab.start("streams", command, on: LabNetwork.clientName, log: log)
         return LabLoad(process: process, log: "\(log).requests")
     }
 

@@ -1,4 +1,5 @@
-// LabOwnership: who owned the VIP when, from the kernel's own address events. Pure.
+// LabOwnership: who owned the VIP when, from the kernel's own address events, or (with the gate, where a node may keep
+// the address without answering for it) from an observer's log: AnswerTracker makes that one. Pure.
 //
 // One netlink socket hears every namespace (`ip -ts -o monitor all-nsid address`), so that the order of the lines is
 // the order in which the kernel made the changes, whichever node they were on. Overlaps are judged by that order; the
@@ -34,6 +35,8 @@ struct OwnershipRecord: Sendable {
     }
 
     private(set) var changes: [Change] = []
+    /// Spans in which an owner was silent and then went on as before: no change of ownership, but a gap to a client.
+    var lapses: [Gap] = []
 
     init(changes: [Change]) {
         for change in changes { add(change) }
@@ -86,7 +89,9 @@ struct OwnershipRecord: Sendable {
     /// Only what happened since a moment; who owned it then is kept as a first change.
     func since(_ moment: UInt64) -> OwnershipRecord {
         let before = owners(at: moment).map { Change(at: moment, node: $0, owns: true) }
-        return OwnershipRecord(changes: before + changes.filter { $0.at > moment })
+        var rest = OwnershipRecord(changes: before + changes.filter { $0.at > moment })
+        rest.lapses = lapses.filter { ($0.to ?? .max) > moment }
+        return rest
     }
 
     /// A line per change: `  12.345 s  n1  takes`.

@@ -24,6 +24,8 @@ struct LabStatus {
     var leader: String?
     var quorum = false
     var heldHere = false
+    /// What is in force: `gate`, `wait`, `trust`.
+    var fencing: String?
     var leaseRemainingMs = 0
     var index = 0
     var digest = ""
@@ -43,6 +45,7 @@ struct LabStatus {
         leader = root["leader"]?.text
         quorum = root["quorum"]?.truth ?? false
         heldHere = root["vips"]?.list.first?["heldHere"]?.truth ?? false
+        fencing = root["fencing"]?.text
         leaseRemainingMs = root["leaseRemainingMs"]?.whole ?? 0
         index = state["index"]?.whole ?? 0
         digest = state["digest"]?.text ?? ""

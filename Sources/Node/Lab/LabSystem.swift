@@ -102,6 +102,17 @@ enum LabSystem {
         }
     }
 
+    /// The end of a file.
+    static func readTail(_ path: String, bytes: Int) -> String? {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        if descriptor < 0 { return nil }
+        defer { System.close(descriptor) }
+        var found = [UInt8](repeating: 0, count: bytes)
+        let end = lseek(descriptor, 0, SEEK_END)
+        let count = pread(descriptor, &found, bytes, max(0, end - bytes))
+        return count < 0 ? nil : String(decoding: found[..<count], as: UTF8.self)
+    }
+
     static func readText(_ path: String) -> String? { read(path).map { String(decoding: $0, as: UTF8.self) } }
 
     static func write(_ path: String, _ text: String) throws(LabProblem) {
@@ -140,6 +151,15 @@ enum LabSystem {
     static var searchPath: String {
         let own = getenv("PATH").map { String(cString: $0) } ?? "/usr/local/bin:/usr/bin:/bin"
         return own + ":/usr/local/sbin:/usr/sbin:/sbin"
+    }
+
+    /// What the machine's cores have spent so far, and how much of it idle, in ticks.
+    static func processorTimes() -> (all: UInt64, idle: UInt64) {
+        let line = (readText("/proc/stat") ?? "").split(separator: "\n").first ?? ""
+        // user nice system idle iowait irq softirq steal; what guests used is in user already.
+        let ticks = line.split(separator: " ").dropFirst().prefix(8).map { UInt64($0) ?? 0 }
+        guard ticks.count == 8 else { return (0, 0) }
+        return (ticks.reduce(0, +), ticks[3] + ticks[4])
     }
 
     // MARK: processes

@@ -6,6 +6,7 @@ import Proxy
 enum Load {
     static let usage = """
         usage: triad load URL [--rate N] [--seconds N] [--new-connections] [--connections N] [--timeout MS] [--log FILE]
+               [--closed-loop] [--forget-neighbour INTERFACE]
 
         Sends N requests a second (100 unless told), whether or not earlier ones have been answered, until --seconds
         are over or Ctrl-C. Prints a line a second with who answered; at the end failures by cause, latencies and
@@ -16,6 +17,10 @@ enum Load {
           --connections N     how many persistent connections (16)
           --timeout MS        a request that takes longer has failed (250)
           --log FILE          a line per request: start and end in ns, outcome, who answered
+          --closed-loop       as fast as the answers come, on all the persistent connections at once; --rate is not used
+          --forget-neighbour INTERFACE
+                              the kernel forgets the URL's Ethernet address before each connection, so that every one
+                              asks again who has it (root)
 
         """
 
@@ -24,8 +29,10 @@ enum Load {
         do {
             let options = try options(arguments)
             var engine = try LoadEngine(options)
+            let rate =
+                options.isClosedLoop ? "as many requests as are answered" : "\(options.rate.formatted) requests/s"
             LabSystem.say(
-                "\(options.rate.formatted) requests/s to \(options.target)\(options.path), "
+                "\(rate) to \(options.target)\(options.path), "
                     + (options.usesNewConnections ? "each on a new connection" : "\(options.connections) connections")
                     + ", timeout \(options.timeoutMs) ms\n")
             engine.run { LabSystem.say($0) }
@@ -44,8 +51,9 @@ enum Load {
 
     static func options(_ arguments: [String]) throws(LabUsage) -> LoadOptions {
         let given = try LabArguments(
-            arguments, options: ["--rate", "--seconds", "--connections", "--timeout", "--log"],
-            flags: ["--new-connections"])
+            arguments,
+            options: ["--rate", "--seconds", "--connections", "--timeout", "--log", "--forget-neighbour"],
+            flags: ["--new-connections", "--closed-loop"])
         guard given.positional.count == 1 else { throw LabUsage("one URL is needed, such as http://10.0.0.100/") }
         var options = try url(given.positional[0])
         options.rate = try given.number("--rate", 0.1...100_000) ?? options.rate
@@ -54,6 +62,11 @@ enum Load {
         options.connections = try given.integer("--connections", 1...LoadOptions.Limit.connections) ?? 16
         options.timeoutMs = try given.integer("--timeout", 1...600_000) ?? 250
         options.log = given.text("--log")
+        options.forgetsOn = given.text("--forget-neighbour")
+        options.isClosedLoop = given.has("--closed-loop")
+        if options.isClosedLoop, options.usesNewConnections {
+            throw LabUsage("--closed-loop is for persistent connections: leave out one of it and --new-connections")
+        }
         return options
     }
 

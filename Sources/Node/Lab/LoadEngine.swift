@@ -28,6 +28,10 @@ struct LoadOptions: Equatable {
     var timeoutMs = 250
     /// A line per request goes there.
     var log: String?
+    /// The kernel forgets the target's Ethernet address before each connection, on this interface.
+    var forgetsOn: String?
+    /// Each connection sends its next request as soon as the last one is answered, whatever the rate.
+    var isClosedLoop = false
 
     var intervalNs: Double { 1e9 / rate }
 
@@ -80,6 +84,7 @@ struct LoadEngine: ~Copyable {
     private var deadlines: [Deadline] = []
     private var deadlinesFirst = 0
     private var scratch = [UInt8](repeating: 0, count: 1 << 16)
+    private let neighbours: NeighbourTable?
     private var logText = ""
     private var second: [(name: String, count: Int)] = []
     private var secondFailures: [(name: String, count: Int)] = []
@@ -98,6 +103,8 @@ struct LoadEngine: ~Copyable {
             log = Glibc.open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0o644)
             if log < 0 { throw LabProblem(call: "cannot write \(path)") }
         }
+        let neighbours = try options.forgetsOn.map { try NeighbourTable(interface: $0) }
+        self.neighbours = neighbours
         logDescriptor = log
         self.reactor = reactor
         self.signals = signals
@@ -107,14 +114,20 @@ struct LoadEngine: ~Copyable {
     /// - Parameter report: gets a line for each second.
     mutating func run(_ report: (String) -> Void) {
         let begin = System.bootNanoseconds()
-        let total = options.seconds.map { Int(($0 * options.rate).rounded()) } ?? Int.max
+        let end = options.seconds.map { begin + UInt64($0 * 1e9) } ?? .max
+        let total =
+            options.isClosedLoop ? Int.max : options.seconds.map { Int(($0 * options.rate).rounded()) } ?? Int.max
         var started = 0
         var reports = 1
         var isStopping = false
         while true {
             let now = System.bootNanoseconds()
+            while options.isClosedLoop, !isStopping, started < total, active < options.connections {
+                start(request: started)
+                started += 1
+            }
             var due = begin + UInt64(Double(started) * options.intervalNs)
-            while !isStopping, started < total, due <= now {
+            while !isStopping, !options.isClosedLoop, started < total, due <= now {
                 figures.lagMax = max(figures.lagMax, now - due)
                 start(request: started)
                 started += 1
@@ -126,13 +139,14 @@ struct LoadEngine: ~Copyable {
                 reports += 1
             }
             flushLog()
-            let isEnding = isStopping || started == total
+            let isEnding = isStopping || started == total || (options.isClosedLoop && now >= end)
+            if isEnding { isStopping = true }
             if isEnding, active == 0 {
                 if !second.isEmpty || !secondFailures.isEmpty { report(line(second: reports)) }
                 return
             }
             var wake = begin + UInt64(reports) * 1_000_000_000
-            if !isEnding { wake = min(wake, due) }
+            if !isEnding, !options.isClosedLoop { wake = min(wake, due) }
             if deadlinesFirst < deadlines.count { wake = min(wake, deadlines[deadlinesFirst].at) }
             let count = reactor.wait(timeoutMs: wake > now ? Int32((wake - now + 999_999) / 1_000_000) : 0)
             for index in 0..<count {
@@ -205,6 +219,7 @@ struct LoadEngine: ~Copyable {
         connections[slot].generation &+= 1
         connections[slot].state = .connecting
         connections[slot].input = []
+        neighbours?.forget(options.target)
         do throws(SystemError) {
             let descriptor = try System.socket(options.target.family, SOCK_STREAM.rawValue)
             connections[slot].descriptor = descriptor
@@ -267,6 +282,7 @@ struct LoadEngine: ~Copyable {
     /// The connection ended or failed.
     private mutating func lost(_ slot: Int, _ outcome: LoadOutcome) {
         let connection = connections[slot]
+        if connection.state == .idle { noteDropped() }
         guard connection.state == .waiting else { return close(slot) }
         if outcome == .closed, connection.response.isCompleteAtEnd { return answered(slot) }
         let hasNothing = connection.response.status == 0 && connection.input.isEmpty
@@ -343,7 +359,7 @@ struct LoadEngine: ~Copyable {
         }
     }
 
-    private static func outcome(errno code: Int32) -> LoadOutcome {
+    static func outcome(errno code: Int32) -> LoadOutcome {
         switch code {
         case ECONNREFUSED: .refused
         case ECONNRESET, EPIPE: .reset
@@ -363,6 +379,13 @@ struct LoadEngine: ~Copyable {
         } else {
             LoadFigures.count(result.outcome.word, in: &secondFailures)
         }
+    }
+
+    /// The peer ended a connection that it had promised to keep. No request was lost, so it is none of the figures.
+    private mutating func noteDropped() {
+        let now = System.bootNanoseconds()
+        figures.dropped += 1
+        if logDescriptor >= 0 { logText += LoadResult(start: now, end: now, outcome: .dropped, who: nil).line }
     }
 
     private mutating func flushLog() {

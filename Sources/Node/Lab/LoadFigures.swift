@@ -22,6 +22,8 @@ enum LoadOutcome: Equatable, Sendable {
     case malformed
     /// A response, but not a 2xx or 3xx.
     case status(Int)
+    /// No request: the peer ended an idle connection without having said so in its last answer.
+    case dropped
     /// The client's own machine could not start it: no port or descriptor left.
     case local
 
@@ -40,6 +42,7 @@ enum LoadOutcome: Equatable, Sendable {
         case .closed: "closed"
         case .malformed: "malformed"
         case .status(let code): "http-\(code)"
+        case .dropped: "dropped"
         case .local: "local"
         }
     }
@@ -64,7 +67,7 @@ struct LoadResult: Equatable, Sendable {
         let word = String(words[2])
         let plain: [LoadOutcome] = [
             .answered, .reconnected, .refused, .unreachable, .connectTimeout, .answerTimeout, .reset, .closed,
-            .malformed, .local,
+            .malformed, .dropped, .local,
         ]
         if let outcome = plain.first(where: { $0.word == word }) {
             self.outcome = outcome
@@ -165,6 +168,8 @@ struct LoadFigures: Sendable {
     private(set) var requests = 0
     private(set) var failed = 0
     private(set) var reconnected = 0
+    /// Idle connections that the peer ended unannounced.
+    var dropped = 0
     /// Failures by cause and answers by server, in order of first appearance.
     private(set) var causes: [(name: String, count: Int)] = []
     private(set) var servers: [(name: String, count: Int)] = []
@@ -220,6 +225,7 @@ struct LoadFigures: Sendable {
         var text = "\(requests) requests, \(failed) failed"
         if failed > 0 { text += " (" + causes.map { "\($0.name) \($0.count)" }.joined(separator: ", ") + ")" }
         if reconnected > 0 { text += ", \(reconnected) answered on a second connection" }
+        if dropped > 0 { text += ", \(dropped) idle connections ended by the peer" }
         text += "\n"
         if !servers.isEmpty { text += "answered: \(Self.list(servers))\n" }
         let latency = { (fraction: Double) in Self.milliseconds(latencies.percentile(fraction) * 1000) }
