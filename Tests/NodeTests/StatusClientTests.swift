@@ -157,6 +157,8 @@ private final class Port: Sendable {
             ["weight", "api/api_1"], ["weight", "api/api_1", "257"], ["weight", "api/api_1", "-1"],
             ["add", "api/api_1"], ["add", "api/api_1", "example.com:80"], ["handover", "--to", "no such name"],
             ["remove", "api/api_1", "--sudo"], ["watch", "--interval", "5"],
+            ["force-leader"], ["force-leader", "--i-accept-two-owners"], ["force-leader", "--node", "n1", url],
+            ["force-leader", "--node", "no such name", "--i-accept-two-owners", url],
         ]
         for words in wrong { #expect(Commands.run(words) == 2, "\(words)") }
         port.stop()
@@ -176,6 +178,7 @@ private final class Port: Sendable {
         for words in [
             ["drain", "api/api_1"], ["ready", "api/api_1"], ["maint", "api/api_1"], ["weight", "api/api_1", "0"],
             ["add", "api/api_9", "10.0.0.29:8080"], ["handover"], ["handover", "--to", "n2"],
+            ["force-leader", "--node", "n1", "--i-accept-two-owners"],
         ] {
             #expect(Commands.run(words + common) == 0, "\(words)")
         }

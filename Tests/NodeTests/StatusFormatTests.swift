@@ -72,7 +72,13 @@ import Testing
         #expect(names(root["state"]) == ["index", "digest", "configDigest"])
         #expect(root["vips"].elements.map(names) == [["address", "interface", "owner", "heldHere"]])
         let node = try #require(root["nodes"].elements.last)
-        #expect(names(node) == ["id", "alive", "lastHeardMs", "rttMs", "role", "index", "configDigest"])
+        #expect(
+            names(node) == [
+                "id", "alive", "lastHeardMs", "rttMs", "role", "index", "configDigest", "configDiffers", "draining",
+                "gate",
+                "unfit",
+            ])
+        #expect(root["nodes"].elements[1]["configDiffers"].elements.map(\.text) == ["backends", "limits"])
         #expect(node["lastHeardMs"].isMissing)
         let server = try #require(root["backends"].elements.first?["servers"].elements.first)
         let serverNames = [
@@ -96,6 +102,7 @@ import Testing
         #expect(read.events == report.events)
         #expect(read.state == report.state)
         #expect(read.problems == report.problems)
+        #expect(read.forced == report.forced && read.fencing == report.fencing)
         #expect(read.backends.flatMap(\.servers).map(\.views) == report.backends.flatMap(\.servers).map(\.views))
         #expect(read.backends.flatMap(\.servers).map(\.requests) == [1234, 1234])
         // Another version's answer may lack anything but who it is.
@@ -116,6 +123,10 @@ import Testing
         #expect(families["triad_requests_total"]?.samples == ["": "1234"])
         #expect(families["triad_responses_total"]?.samples[#"class="2xx""#] == "1200")
         #expect(families["triad_leader"]?.samples == ["": "1"])
+        #expect(families["triad_leader_forced"]?.samples == ["": "1"])
+        #expect(families["triad_node_config_agrees"]?.samples[#"peer="n2""#] == "0")
+        #expect(families["triad_node_gate"]?.samples == [#"peer="n1""#: "1", #"peer="n2""#: "0"])
+        #expect(families["triad_node_draining"]?.samples[#"peer="n2""#] == "1")
         #expect(families["triad_lease_remaining_seconds"]?.samples == ["": "0.12"])
         #expect(families["triad_node_alive"]?.samples[#"peer="n3""#] == "0")
         #expect(families["triad_node_round_trip_seconds"]?.samples[#"peer="n2""#] == "0.0002")
@@ -150,6 +161,23 @@ import Testing
             let opened = html.components(of: "<\(tag)>") + html.components(of: "<\(tag) ")
             #expect(opened == html.components(of: "</\(tag)>"), "\(tag)")
         }
+    }
+
+    @Test func whatDiffersIsNamedEverywhere() {
+        let report = StatusReport.sample()
+        let html = String(decoding: StatusPage.html(report), as: UTF8.self)
+        #expect(html.contains("differs: backends, limits") && html.contains(">draining<") && html.contains("FORCED"))
+        let lines = StatusTable(width: nil).lines(report)
+        #expect(
+            lines.contains {
+                $0.hasPrefix("n2") && $0.contains("draining") && $0.hasSuffix("differs: backends, limits")
+            })
+        #expect(lines.contains { $0.hasPrefix("VIP") && $0.contains("FORCED") && $0.contains("fencing wait") })
+        var calm = report
+        calm.forced = false
+        calm.nodes[1].configDiffers = []
+        #expect(!StatusTable(width: nil).lines(calm).joined().contains("FORCED"))
+        #expect(StatusTable(width: nil).lines(calm).contains { $0.hasPrefix("n2") && $0.hasSuffix("differs") })
     }
 
     // MARK: The table

@@ -11,9 +11,11 @@ extension StatusReport {
             leaseRemainingMs: 120, state: State(index: 42, digest: "d1", configDigest: "c1"),
             nodes: [
                 Peer(
-                    id: "n1", alive: true, lastHeardMs: 0, rttMs: 0, role: "leader", index: 42, configDigest: "c1"),
+                    id: "n1", alive: true, lastHeardMs: 0, rttMs: 0, role: "leader", index: 42, configDigest: "c1",
+                    gate: true),
                 Peer(
-                    id: "n2", alive: true, lastHeardMs: 12, rttMs: 0.2, role: "follower", index: 42, configDigest: "c1"),
+                    id: "n2", alive: true, lastHeardMs: 12, rttMs: 0.2, role: "follower", index: 42, configDigest: "c2",
+                    configDiffers: ["backends", "limits"], draining: true, gate: false, unfit: ["gateway"]),
                 Peer(
                     id: "n3", alive: false, lastHeardMs: nil, rttMs: nil, role: "unknown", index: 0, configDigest: ""),
             ],
@@ -26,7 +28,7 @@ extension StatusReport {
                 StatusEvent(
                     atMs: 1_767_225_600_000, node: "n1", kind: "vip-acquired", text: "took 10.0.0.100/32")
             ],
-            fencing: "wait", problems: ["node n3 is silent"],
+            fencing: "wait", forced: true, problems: ["node n3 is silent"],
             gossip: Gossip(datagramsSent: 7, drops: [Drop(reason: "badMAC", count: 2)]),
             traffic: Traffic(requests: 1234, responses: [0, 1200, 0, 30, 4]))
     }

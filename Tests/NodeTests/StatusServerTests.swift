@@ -292,6 +292,7 @@ private func body(_ answer: String) -> String {
             ("/admin/remove", #"{"server":"api/api_1"}"#, .remove(api1)),
             ("/admin/handover", #"{"to":"n2"}"#, .handover(to: "n2")),
             ("/admin/handover", "", .handover(to: nil)),
+            ("/admin/force-leader", #"{"node":"n2","acceptTwoOwners":true}"#, .forceLeader(node: "n2")),
         ]
         var stage = try Stage()
         for (path, json, expected) in cases {
@@ -313,6 +314,10 @@ private func body(_ answer: String) -> String {
     @Test func malformedChangesSayWhatIsWrong() throws {
         let cases: [(String, String, String)] = [
             ("/admin/drain", "", "\"server\" is missing"),
+            ("/admin/force-leader", "", "\"node\" is missing"),
+            ("/admin/force-leader", #"{"node":"n2"}"#, "\"acceptTwoOwners\" must be true: it makes that node own"),
+            ("/admin/force-leader", #"{"node":"n2","acceptTwoOwners":"yes"}"#, "must be true or false"),
+            ("/admin/force-leader", #"{"node":"no such","acceptTwoOwners":true}"#, "must be a node's id"),
             ("/admin/drain", "{", "body:"),
             ("/admin/drain", "[]", "must be a JSON object"),
             ("/admin/drain", #"{"server":"api_1"}"#, "must be BACKEND/SERVER"),

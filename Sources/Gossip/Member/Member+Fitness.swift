@@ -9,7 +9,8 @@
 extension Member {
     static var holdDown: Duration { .seconds(10) }
 
-    var condition: Digest.Condition {
+    /// How fit this member is, as it tells its peers.
+    public var condition: Digest.Condition {
         Digest.Condition(
             answersClients: answersClients && !isFenceFailing
                 && !(configuration.hasVIP && configuration.fencing == .gate && !hasGate),

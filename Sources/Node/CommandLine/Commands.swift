@@ -9,6 +9,7 @@ enum Commands {
         WatchCommand.command,
         AdminCommands.drain, AdminCommands.ready, AdminCommands.maint, AdminCommands.weight,
         AdminCommands.add, AdminCommands.remove, AdminCommands.handover,
+        AdminCommands.forceLeader,
         .verbatim("demo", "runs a whole cluster on this machine, breaks it and judges it", text: Demo.usage) {
             Demo.main($0)
         },

@@ -25,7 +25,7 @@ struct EventLog {
 
     /// An event of the cluster's vocabulary: kept, and logged.
     mutating func note(_ note: Note) {
-        add(kind: note.kind.rawValue, text: note.text)
+        add(kind: note.kind.rawValue, text: note.text, level: note.kind == .forced ? .error : .info)
     }
 
     mutating func add(kind: String, text: String, level: Configuration.LogSection.Level = .info) {

@@ -11,7 +11,7 @@ struct GossipSocket {
     static let datagramsPerTurn = 64
 
     let descriptor: Int32
-    private let addresses: [SocketAddress]
+    private var addresses: [SocketAddress]
     private var envelope: Envelope
     private(set) var datagramsSent: UInt64 = 0
     private(set) var bytesSent: UInt64 = 0
@@ -39,6 +39,12 @@ struct GossipSocket {
     }
 
     var knownBoots: [UInt64] { envelope.knownBoots }
+
+    /// The members' addresses changed; which one is which, and this socket's own, didn't.
+    mutating func readdress(_ addresses: [SocketAddress]) {
+        precondition(addresses.count == self.addresses.count)
+        self.addresses = addresses
+    }
 
     func drops(_ reason: DropReason) -> UInt64 { envelope.drops(reason) }
 

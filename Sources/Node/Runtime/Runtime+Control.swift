@@ -71,8 +71,30 @@ extension Runtime {
                 }
                 propose(.add(id, address: address.description), ticket, now: now)
             case .handover(let node): requestMove(to: node, ticket, now: now)
+            case .forceLeader(let node): forceLeader(node, ticket, now: now)
             }
         }
+    }
+
+    /// For the last survivor: what nobody else can be asked about, so only the node itself is.
+    private func forceLeader(_ node: String, _ ticket: AdminTicket, now: Instant) {
+        func answer(_ code: Int, _ text: String) {
+            status.answer(ticket, status: code, text: text, now: now.nanoseconds)
+        }
+        guard let place = configuration.place(of: node) else {
+            let known = configuration.nodes.map(\.id).joined(separator: ", ")
+            return answer(404, "there is no node \(node); there are \(known)")
+        }
+        guard MemberID(place) == me else {
+            let url = configuration.statusAddresses(of: MemberID(place)).first.map { "--url http://\($0)" } ?? "its URL"
+            return answer(409, "this is \(configuration.nodes[me.index].id); say it to \(node) itself: \(url)")
+        }
+        if let problem = core.forceProblem(now: now) { return answer(409, problem) }
+        feed(.forceLeader, now: now)
+        answer(
+            200,
+            "\(node) takes the VIP without a majority; it is the cluster's to decide again as soon as a majority is in touch"
+        )
     }
 
     private func propose(_ command: Command, _ ticket: AdminTicket, now: Instant) {
@@ -318,17 +340,15 @@ extension Runtime {
                 return log.add(
                     kind: "reload", text: "nothing changed: adding or removing backends needs a restart", level: .error)
             }
-            let fixed = configuration.sectionsThatNeedRestart(comparedTo: fresh)
+            let fixed = configuration.sectionsThatNeedRestart(comparedTo: fresh, me: me)
+            readdress(fresh)
             configuration.backends = zip(configuration.backends, fresh.backends).map { old, new in
                 var backend = new
                 backend.balance = old.balance
                 return backend
             }
-            // While something of the new file waits for a restart, this node doesn't run by it: others must see that.
-            if fixed.isEmpty {
-                configuration.digest = fresh.digest
-                configuration.sectionDigests = fresh.sectionDigests
-            }
+            configuration.adoptDigests(of: fresh, waiting: fixed)
+            awaitsRestart = fixed
             configuration.leadership = fresh.leadership
             configuration.log = fresh.log
             log.level = fresh.log.level
@@ -345,11 +365,35 @@ extension Runtime {
     }
 }
 
+extension Runtime {
+    /// Another node has moved to another machine: from now on gossip goes there. (Its id and the key tell who it is; who
+    /// answers from where was never asked.) This node's own entry needs a restart, as do nodes that come or go.
+    private func readdress(_ fresh: Configuration) {
+        guard configuration.movesOnlyOthers(comparedTo: fresh, me: me) else { return }
+        if configuration.gossipAddresses != fresh.gossipAddresses { gossip.readdress(fresh.gossipAddresses) }
+        configuration.nodes = fresh.nodes
+    }
+}
+
 extension Configuration {
-    fileprivate func sectionsThatNeedRestart(comparedTo fresh: Configuration) -> [String] {
+    /// The same nodes, this one unchanged.
+    fileprivate func movesOnlyOthers(comparedTo fresh: Configuration, me: MemberID) -> Bool {
+        nodes.map(\.id) == fresh.nodes.map(\.id) && nodes[me.index] == fresh.nodes[me.index]
+    }
+
+    /// While something of the new file waits for a restart, this node doesn't run by it, and others must see that.
+    fileprivate mutating func adoptDigests(of fresh: Configuration, waiting: [String]) {
+        for (place, section) in Section.allCases.enumerated()
+        where !waiting.contains(where: { $0 == section.rawValue || $0.hasPrefix("\(section.rawValue)[") }) {
+            sectionDigests[place] = fresh.sectionDigests[place]
+        }
+        if sectionDigests == fresh.sectionDigests { digest = fresh.digest }
+    }
+
+    fileprivate func sectionsThatNeedRestart(comparedTo fresh: Configuration, me: MemberID) -> [String] {
         var changed: [String] = []
         if cluster != fresh.cluster { changed.append("cluster") }
-        if nodes != fresh.nodes { changed.append("nodes") }
+        if nodes != fresh.nodes, !movesOnlyOthers(comparedTo: fresh, me: me) { changed.append("nodes") }
         if vips != fresh.vips || fencing != fresh.fencing { changed.append("vip") }
         if gossip != fresh.gossip { changed.append("gossip") }
         if (status.port, status.address ?? "") != (fresh.status.port, fresh.status.address ?? "") {

@@ -23,7 +23,8 @@ extension Runtime {
         report.nodes = nodes(now: now)
         report.backends = backends(figures, now: now)
         report.events = log.events
-        report.fencing = configuration.vips.isEmpty ? nil : core.configuration.fencing.rawValue
+        report.fencing = fencing(now: now)
+        report.forced = core.isForced
         report.problems = problems(now: now)
         report.elections = counters
         report.gossip = gossipFigures
@@ -48,12 +49,15 @@ extension Runtime {
             StatusReport.Peer(
                 id: name(peer.member), alive: peer.isAlive, lastHeardMs: peer.lastHeard.map { Int($0.milliseconds) },
                 rttMs: peer.roundTrip?.milliseconds, role: peer.role.map { shown($0) } ?? "unknown",
-                index: peer.applied ?? 0, configDigest: peer.configuration.map { hex($0) } ?? "")
+                index: peer.applied ?? 0, configDigest: peer.configuration.map { hex($0) } ?? "",
+                configDiffers: configuration.sectionsDiffering(from: peer.sections).map(\.rawValue),
+                draining: peer.isDraining, gate: gate(peer.condition), unfit: peer.condition?.unfit ?? [])
         }
         nodes.append(
             StatusReport.Peer(
                 id: name(me), alive: true, lastHeardMs: 0, rttMs: 0, role: shown(core.role), index: core.appliedIndex,
-                configDigest: configuration.digest))
+                configDigest: configuration.digest, draining: core.isDraining, gate: gate(core.condition),
+                unfit: core.condition.unfit))
         return nodes.sorted { $0.id < $1.id }
     }
 
@@ -81,17 +85,70 @@ extension Runtime {
             checkSeconds: probe.flatMap { $0.checkedNs > 0 ? Double($0.latencyNs) / 1e9 : nil })
     }
 
+    private func gate(_ condition: Digest.Condition?) -> Bool? { configuration.vips.isEmpty ? nil : condition?.hasGate }
+
+    /// `auto` is as good as the weakest of the nodes that are there: any of them may be the next owner.
+    private func fencing(now: Instant) -> String? {
+        guard !configuration.vips.isEmpty else { return nil }
+        guard configuration.fencing == .auto else { return configuration.fencing.rawValue }
+        let peers = core.peerStatus(now: now).filter(\.isAlive)
+        let isGated = core.hasGate && peers.allSatisfy { $0.condition?.hasGate ?? true }
+        return (isGated ? Configuration.Fencing.gate : .wait).rawValue
+    }
+
     private func problems(now: Instant) -> [String] {
         var problems: [String] = []
+        if core.isForced {
+            problems.append(
+                "FORCED: \(name(me)) owns the VIP without a majority, by an operator's order; if another node lives, there "
+                    + "may be two owners. It ends by itself when a majority is in touch")
+        }
         if !core.hasQuorum(now: now) { problems.append("no quorum: a majority of the nodes is not in touch") }
         if let storage = core.storageProblem {
             problems.append("this node can't write its state (\(storage)): it neither votes nor leads")
         }
         if core.lacksVIP(now: now) { problems.append("this node leads and can't get the VIP; see its events") }
         for peer in core.peerStatus(now: now) {
-            if !peer.isAlive { problems.append("node \(name(peer.member)) is silent") }
+            let id = name(peer.member)
+            guard peer.isAlive else {
+                problems.append("node \(id) is silent")
+                continue
+            }
             if let digest = peer.configuration, hex(digest) != configuration.digest {
-                problems.append("node \(name(peer.member)) has another configuration file")
+                let sections = configuration.sectionsDiffering(from: peer.sections).map(\.rawValue)
+                let what = sections.isEmpty ? "" : "; what differs: \(sections.joined(separator: ", "))"
+                problems.append("node \(id) has another configuration file\(what)")
+            }
+            if let condition = peer.condition { problems += weaknesses(of: id, condition, reason: nil) }
+        }
+        if !awaitsRestart.isEmpty {
+            problems.append(
+                "the file has changed, and needs a restart of this node: \(awaitsRestart.joined(separator: ", "))")
+        }
+        return problems + weaknesses(of: name(me), core.condition, reason: gateProblem)
+    }
+
+    /// What makes a node a worse owner of the VIP than it could be.
+    private func weaknesses(of id: String, _ condition: Digest.Condition, reason: String?) -> [String] {
+        var problems: [String] = []
+        // The own fence has a second to find out before it counts as a lack.
+        let isKnown = id != name(me) || reason != nil
+        if !configuration.vips.isEmpty, !condition.hasGate, isKnown {
+            let why = reason.map { " (\($0))" } ?? " (its log says why)"
+            switch configuration.fencing {
+            case .auto: problems.append("node \(id) has no gate\(why): a crash of it takes about 1.3 s longer")
+            case .gate: problems.append("node \(id) has no gate\(why): with fencing \"gate\" it can't own the VIP")
+            case .wait, .trust: break
+            }
+        }
+        for fault in condition.unfit {
+            switch fault {
+            case "gateway":
+                problems.append("node \(id) doesn't reach the gateway \(configuration.leadership.gateway ?? "")")
+            case "servers":
+                problems.append(
+                    "node \(id) reaches \(condition.reach == 0 ? "none" : "few") of the servers that others reach")
+            default: problems.append("node \(id) can't answer clients: its fence, its listeners or its workers fail")
             }
         }
         return problems
@@ -132,5 +189,12 @@ extension Runtime {
                 backend: configuration.backends[frontend.backend].name)
         }
         return traffic
+    }
+}
+
+extension Digest.Condition {
+    /// What is amiss, in the status' words.
+    var unfit: [String] {
+        (answersClients ? [] : ["clients"]) + (reachesGateway ? [] : ["gateway"]) + (reach < 2 ? ["servers"] : [])
     }
 }

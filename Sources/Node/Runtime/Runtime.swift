@@ -46,6 +46,8 @@ final class Runtime {
     var gossip: GossipSocket
     let storage: Storage
     var fence: FenceLink?
+    /// What the file says otherwise than this process does, until it is started again.
+    var awaitsRestart: [String] = []
     /// Why the fence has no gate, if it was to have one.
     var gateProblem: String?
     var prober: Prober

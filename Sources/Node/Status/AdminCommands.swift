@@ -1,5 +1,6 @@
-// AdminCommands: the commands that change something: drain, ready, maint, weight, add, remove, handover. Each is one
-// request to the status port of any node, which answers when the cluster has agreed.
+// AdminCommands: the commands that change something: drain, ready, maint, weight, add, remove, handover, force-leader.
+// Each is one request to the status port of any node, which answers when the cluster has agreed; only force-leader is
+// for one node alone, whose cluster can't agree on anything.
 
 import Gossip
 import Proxy
@@ -52,6 +53,25 @@ enum AdminCommands {
             let node = arguments["to"]
             if let node, !Limits.isName(node) { throw UsageProblem("\"\(node)\" isn't a node's id") }
             return try send(.handover(to: node), "handover", arguments)
+        })
+
+    static let forceLeader = Subcommand(
+        name: "force-leader", summary: "makes the last survivor own the VIP, although the majority is lost",
+        options: [
+            .value("node", "NODE", "the node that is to own the VIP", required: true),
+            .flag("i-accept-two-owners", "you have made sure that the other nodes are off, or accept two owners"),
+        ] + options,
+        details: [
+            "For one node alone: run it there, or give that node's URL.",
+            "It is refused while a majority is in touch, and ends by itself when one is again.",
+        ],
+        run: { (arguments) throws(UsageProblem) in
+            let node = arguments.required("node")
+            if !Limits.isName(node) { throw UsageProblem("\"\(node)\" isn't a node's id") }
+            guard arguments.has("i-accept-two-owners") else {
+                throw UsageProblem("--i-accept-two-owners is missing: \(AdminRequest.forceMeaning)")
+            }
+            return try send(.forceLeader(node: node), "force-leader", arguments)
         })
 
     private static func command(

@@ -11,9 +11,17 @@ enum AdminRequest: Sendable, Equatable {
     case remove(ServerID)
     /// nil: to whoever is fittest.
     case handover(to: String?)
+    /// Own the VIP without a majority; for this node alone, and only by somebody who said that he accepts two owners.
+    case forceLeader(node: String)
 
     /// Words of the paths below `/admin/`.
-    static let verbs = ["drain", "ready", "maint", "weight", "add", "remove", "handover"]
+    static let verbs = ["drain", "ready", "maint", "weight", "add", "remove", "handover", "force-leader"]
+
+    static let forceMeaning =
+        "it makes that node own the VIP without a majority, and is meant for the last survivor when the other nodes are "
+        + "dead for good or for long. If one of them still runs and merely can't be reached, two nodes own the VIP at the "
+        + "same time. Make sure that the others are off. It ends by itself when a majority is in touch again, and when "
+        + "the node stops"
 
     struct Problem: Error, Equatable {
         var text: String
@@ -29,7 +37,13 @@ enum AdminRequest: Sendable, Equatable {
         case "weight": self = .setWeight(try fields.server(), try fields.weight())
         case "add": self = .add(try fields.server(), try fields.address())
         case "remove": self = .remove(try fields.server())
-        case "handover": self = .handover(to: try fields.node())
+        case "handover": self = .handover(to: try fields.node("to"))
+        case "force-leader":
+            guard let node = try fields.node("node") else { throw Problem(text: "\"node\" is missing") }
+            guard try fields.flag("acceptTwoOwners") else {
+                throw Problem(text: "\"acceptTwoOwners\" must be true: \(Self.forceMeaning)")
+            }
+            self = .forceLeader(node: node)
         default: throw Problem(text: "unknown change \"\(verb)\"; known: \(Self.verbs.joined(separator: ", "))")
         }
         try fields.finish()
@@ -43,6 +57,7 @@ enum AdminRequest: Sendable, Equatable {
         case .add: "/admin/add"
         case .remove: "/admin/remove"
         case .handover: "/admin/handover"
+        case .forceLeader: "/admin/force-leader"
         }
     }
 
@@ -60,6 +75,9 @@ enum AdminRequest: Sendable, Equatable {
                 writer.field("address", address.description)
             case .handover(let node):
                 if let node { writer.field("to", node) }
+            case .forceLeader(let node):
+                writer.field("node", node)
+                writer.field("acceptTwoOwners", true)
             }
         }
         return writer.bytes
@@ -105,10 +123,18 @@ private struct AdminFields {
         return address
     }
 
-    mutating func node() throws(AdminRequest.Problem) -> String? {
-        guard let text = try text("to") else { return nil }
-        guard Limits.isName(text) else { throw AdminRequest.Problem(text: "\"to\" must be a node's id") }
+    mutating func node(_ key: String) throws(AdminRequest.Problem) -> String? {
+        guard let text = try text(key) else { return nil }
+        guard Limits.isName(text) else { throw AdminRequest.Problem(text: "\"\(key)\" must be a node's id") }
         return text
+    }
+
+    mutating func flag(_ key: String) throws(AdminRequest.Problem) -> Bool {
+        switch take(key)?.content {
+        case .none, .null, .boolean(false): return false
+        case .boolean(true): return true
+        default: throw AdminRequest.Problem(text: "\"\(key)\" must be true or false")
+        }
     }
 
     func finish() throws(AdminRequest.Problem) {

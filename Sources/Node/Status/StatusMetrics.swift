@@ -25,6 +25,9 @@ enum StatusMetrics {
         writer.sample(report.quorum)
         writer.family("leader", .gauge, "1 on the node that leads.")
         writer.sample(report.role == "leader")
+        writer.family(
+            "leader_forced", .gauge, "1 while this node owns the VIP by an operator's order, without a majority.")
+        writer.sample(report.forced)
         writer.family("term", .gauge, "The election term.")
         writer.sample(report.term)
         writer.family("lease_remaining_seconds", .gauge, "Time left of this node's lease, 0 without one.")
@@ -51,6 +54,10 @@ enum StatusMetrics {
         for node in nodes { writer.sample(node.index, ["peer": node.id]) }
         writer.family("node_config_agrees", .gauge, "1 when that node runs the same configuration as this one.")
         for node in nodes { writer.sample(node.configDigest == report.state.configDigest, ["peer": node.id]) }
+        writer.family("node_gate", .gauge, "1 when the kernel's gate stands before the VIP on that node.")
+        for node in nodes { if let gate = node.gate { writer.sample(gate, ["peer": node.id]) } }
+        writer.family("node_draining", .gauge, "1 while that node serves connections of a VIP that it gave away.")
+        for node in nodes { writer.sample(node.draining, ["peer": node.id]) }
     }
 
     private static func writeServers(_ report: StatusReport, to writer: inout MetricsWriter) {

@@ -32,6 +32,7 @@ enum StatusPage {
         for vip in report.vips {
             page.fact("VIP \(vip.address)", vip.owner ?? "nobody", bad: vip.owner == nil)
         }
+        if report.forced { page.fact("FORCED", "owner without a majority", bad: true) }
         page.fact("term", String(report.term))
         if report.role == "leader", !report.vips.isEmpty { page.fact("lease", "\(report.leaseRemainingMs) ms") }
         page.fact("state", "\(report.state.index) · \(report.state.digest.prefix(8))")
@@ -55,14 +56,16 @@ enum StatusPage {
                 let isSelf = node.id == report.node
                 page.row {
                     $0.cell(isSelf ? "\(node.id) (this one)" : node.id, heading: true)
-                    $0.cell(node.alive ? "alive" : "silent", mark: node.alive ? "up" : "down")
+                    let state = !node.alive ? "silent" : node.draining ? "draining" : "alive"
+                    $0.cell(state, mark: !node.alive ? "down" : node.draining ? "held" : "up")
                     $0.cell(node.role)
                     $0.cell(isSelf ? "–" : node.lastHeardMs.map { "\($0) ms ago" } ?? "never")
                     $0.cell(node.rttMs.map { JSONWriter.text($0, decimals: 2) + " ms" } ?? "–")
                     $0.cell(String(node.index))
                     let agrees = node.configDigest == report.state.configDigest
                     let known = !node.configDigest.isEmpty
-                    $0.cell(agrees ? "same" : known ? "differs" : "–", mark: agrees || !known ? "" : "down")
+                    let what = node.configDiffers.isEmpty ? "" : ": \(node.configDiffers.joined(separator: ", "))"
+                    $0.cell(agrees ? "same" : known ? "differs\(what)" : "–", mark: agrees || !known ? "" : "down")
                 }
             }
         }

@@ -32,6 +32,7 @@ extension StatusReport {
                 text: $0["text"].text ?? "")
         }
         fencing = root["fencing"].text
+        forced = root["forced"].flag
         problems = root["problems"].elements.compactMap(\.text)
         traffic.requests = root["traffic"]["requests"].count
         traffic.requestsInFlight = Int(clamping: root["traffic"]["requestsInFlight"].count)
@@ -45,7 +46,10 @@ extension StatusReport.Peer {
             id: json["id"].text ?? "", alive: json["alive"].flag,
             lastHeardMs: json["lastHeardMs"].isMissing ? nil : Int(clamping: json["lastHeardMs"].count),
             rttMs: json["rttMs"].isMissing ? nil : json["rttMs"].number, role: json["role"].text ?? "",
-            index: json["index"].count, configDigest: json["configDigest"].text ?? "")
+            index: json["index"].count, configDigest: json["configDigest"].text ?? "",
+            configDiffers: json["configDiffers"].elements.compactMap(\.text), draining: json["draining"].flag,
+            gate: json["gate"].isMissing ? nil : json["gate"].flag,
+            unfit: json["unfit"].elements.compactMap(\.text))
     }
 }
 

@@ -29,8 +29,10 @@ struct StatusReport: Sendable, Equatable {
 
     // Beyond the promised fields.
 
-    /// `wait`, `trust`, …; nil without a VIP.
+    /// What keeps the VIP from having two owners now: `gate`, `wait` or `trust`; nil without a VIP.
     var fencing: String?
+    /// This node owns the VIP by an operator's order, without a majority.
+    var forced = false
     /// What is wrong right now, each in a sentence; empty when all is well.
     var problems: [String] = []
     var elections = Elections()
@@ -65,6 +67,14 @@ struct StatusReport: Sendable, Equatable {
         var role: String
         var index: UInt64
         var configDigest: String
+        /// The sections in which its configuration differs from this node's.
+        var configDiffers: [String] = []
+        /// It still serves connections of a VIP that it gave away in a planned move.
+        var draining = false
+        /// Whether the kernel's gate stands before the VIP there; nil: not heard, or there is no VIP.
+        var gate: Bool?
+        /// What keeps it from being fit to lead: `clients`, `gateway`, `servers`; empty when nothing does.
+        var unfit: [String] = []
     }
 
     struct Backend: Sendable, Equatable {
@@ -217,6 +227,7 @@ extension StatusReport {
 
     private func writeExtras(to writer: inout JSONWriter) {
         writer.field("fencing", fencing)
+        writer.field("forced", forced)
         writer.array("problems") { writer in for problem in problems { writer.element(problem) } }
         writer.object("elections") { writer in
             writer.field("campaigns", elections.campaigns)
@@ -270,6 +281,10 @@ extension StatusReport.Peer {
             writer.field("role", role)
             writer.field("index", index)
             writer.field("configDigest", configDigest)
+            writer.array("configDiffers") { writer in for section in configDiffers { writer.element(section) } }
+            writer.field("draining", draining)
+            if let gate { writer.field("gate", gate) } else { writer.null("gate") }
+            writer.array("unfit") { writer in for what in unfit { writer.element(what) } }
         }
     }
 }

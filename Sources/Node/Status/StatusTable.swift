@@ -64,6 +64,7 @@ struct StatusTable {
             var row = [Cell("VIP \(vip.address) on \(vip.interface):"), owner]
             if vip.heldHere { row.append(Cell("(held here)", vip.owner == report.node ? .none : .odd)) }
             if report.leaseRemainingMs > 0 { row.append(Cell("lease \(report.leaseRemainingMs) ms", .faint)) }
+            if report.forced, vip.heldHere { row.append(Cell("FORCED, without a majority", .bad)) }
             if let fencing = report.fencing { row.append(Cell("fencing \(fencing)", .faint)) }
             rows.append(row)
         }
@@ -77,14 +78,15 @@ struct StatusTable {
     private func node(_ node: StatusReport.Peer, _ report: StatusReport) -> [Cell] {
         let isSelf = node.id == report.node
         let agrees = node.configDigest == report.state.configDigest
+        let differs = node.configDiffers.isEmpty ? "differs" : "differs: \(node.configDiffers.joined(separator: ", "))"
         return [
             Cell(isSelf ? "\(node.id) *" : node.id),
-            node.alive ? Cell("alive", .good) : Cell("silent", .bad),
+            !node.alive ? Cell("silent", .bad) : node.draining ? Cell("draining", .odd) : Cell("alive", .good),
             Cell(node.role, node.role == "leader" ? .strong : .none),
             Cell(isSelf ? "-" : node.lastHeardMs.map { "\($0) ms" } ?? "never"),
             Cell(isSelf ? "-" : node.rttMs.map { JSONWriter.text($0, decimals: 2) + " ms" } ?? "-"),
             Cell(String(node.index), node.alive && node.index != report.state.index ? .odd : .none),
-            node.configDigest.isEmpty ? Cell("-") : agrees ? Cell("same") : Cell("differs", .bad),
+            node.configDigest.isEmpty ? Cell("-") : agrees ? Cell("same") : Cell(differs, .bad),
         ]
     }
 
