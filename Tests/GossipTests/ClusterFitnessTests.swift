@@ -239,3 +239,43 @@ extension ClusterWorld {
 
     private func peersOf(_ node: Int) -> [Int] { (0..<3).filter { $0 != node } }
 }
+
+@Suite("An empty disk") struct ClusterEmptyDiskTests {
+    @Test func whoLostItsDiskDoesNotVoteBeforeItHasEverything() throws {
+        let world = ClusterWorld.settled()
+        let leader = try world.someLeader()
+        let (lagging, lost) = ((leader + 1) % 3, (leader + 2) % 3)
+        // A change that only the leader and the node have that is about to lose its disk.
+        world.isolate(lagging)
+        let request = world.propose(.setWeight(world.settings.servers[0], weight: 9), at: leader)
+        #expect(world.run(atMost: .seconds(2)) { world in world.answers.contains { $0.request == request } })
+        world.crash(lost)
+        world.crash(leader)
+        world.nodes[lost].disk = ClusterDisk()
+        world.heal()
+        world.start(lost)
+        world.run(.seconds(10))
+        #expect(world.leader == nil, "two nodes, one of which has forgotten: the change would be lost")
+        world.start(leader)
+        #expect(world.run(atMost: .seconds(4)) { $0.isSettled })
+        #expect(world.nodes[lost].member?.table[world.settings.servers[0]]?.weight == 9)
+        // And now it counts again.
+        world.run(.seconds(1))
+        let next = try world.someLeader()
+        world.crash(next == lost ? leader : next)
+        #expect(world.run(atMost: .seconds(6)) { $0.leader != nil && $0.isSettled })
+        #expect(world.violation == nil)
+    }
+
+    @Test func aNewClusterNeedsNoMoreThanAMajority() {
+        var settings = ClusterSettings()
+        settings.members = 5
+        let world = ClusterWorld(seed: 2, settings)
+        world.crash(0)
+        world.crash(3)
+        #expect(world.run(atMost: .seconds(4)) { $0.isSettled })
+        world.start(0)
+        world.start(3)
+        #expect(world.run(atMost: .seconds(2)) { $0.isSettled })
+    }
+}

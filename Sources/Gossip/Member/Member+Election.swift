@@ -8,7 +8,9 @@
 //
 // Promises: a member that answered a round of a leader, or has just started, neither votes nor campaigns for
 // electionTimeoutMin (stickiness; the lease rests on it). Exceptions: the leader asked for the transfer, or is
-// known to have let go. No vote leaves before it is durable.
+// known to have let go. No vote leaves before it is durable. Who starts with an empty disk has forgotten what it voted
+// and acknowledged: it takes no part until a leader has brought it up to date, unless a majority is as empty as it is
+// (a new cluster).
 
 /// A campaign's votes.
 struct Ballot: Sendable {
@@ -38,7 +40,13 @@ struct Handover: Sendable {
 }
 
 extension Member {
-    var mayCampaign: Bool { !hasResigned && storageFault == nil }
+    var mayCampaign: Bool { !hasResigned && mayVote }
+
+    private var mayVote: Bool { storageFault == nil && (!isForgetful || isNewCluster) }
+
+    private var isNewCluster: Bool {
+        peers.indices.count { $0 == me.index || peers[$0].digest?.isForgetful ?? false } >= configuration.majority
+    }
 
     mutating func drawElectionTimeout() -> Duration {
         random.duration(timing.electionTimeoutMin, timing.electionTimeoutMax)
@@ -111,6 +119,7 @@ extension Member {
 
     private mutating func becomeLeader(now: Instant) {
         role = .leader
+        isForgetful = false
         takeOverFlows()
         holdDownUntil = isTransferCampaign && transfer?.isAutomatic ?? false ? now.advanced(by: Self.holdDown) : now
         isTransferCampaign = false
@@ -168,16 +177,17 @@ extension Member {
         }
         let isCovered = log.isCovered(byLastIndex: request.lastIndex, term: request.lastTerm)
         let isPromised = !request.isTransfer && (now < promisedUntil || leadsWithQuorum(now: now))
+        let isFree = mayVote && request.term >= votesFromTerm
         if request.isPreVote {
-            let granted = request.term > term && isCovered && !isPromised && storageFault == nil
+            let granted = request.term > term && isCovered && !isPromised && mayVote
             let reply = VoteReply(term: granted ? request.term : term, isPreVote: true, granted: granted, answers: [])
             return send(.voteReply(reply), to: candidate)
         }
         // A promise kept means as well: not even the term moves, or a node that returns would depose a leader.
-        if request.term > term, isPromised || storageFault != nil { return }
+        if request.term > term, isPromised || !isFree { return }
         if request.term > term { becomeFollower(term: request.term, leader: nil, now: now) }
-        let mayVote = request.term == term && role == .follower && (votedFor == nil || votedFor == candidate)
-        guard mayVote, isCovered, storageFault == nil else {
+        let isUnbound = request.term == term && role == .follower && (votedFor == nil || votedFor == candidate)
+        guard isUnbound, isCovered, isFree else {
             let reply = VoteReply(term: term, isPreVote: false, granted: false, answers: [])
             return send(.voteReply(reply), to: candidate)
         }

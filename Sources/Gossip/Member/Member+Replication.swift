@@ -21,7 +21,9 @@ extension Member {
 
     /// One round to everyone: heartbeat, entries and commit index in one.
     mutating func sendAppends(now: Instant) {
-        nextHeartbeat = now.advanced(by: timing.heartbeat)
+        // A round went unanswered: the next ones come faster, since each may be the one that saves the lease.
+        let isThin = lease.majorityAnswered.map { $0.duration(to: now) > timing.heartbeat * 3 / 2 } ?? false
+        nextHeartbeat = now.advanced(by: isThin ? timing.heartbeat / 3 : timing.heartbeat)
         let round = lease.begin(now: now)
         noteAnswer(to: me, isGated: hasGate, now: now)
         for peer in configuration.peers { sendAppend(to: peer, round: round, now: now) }
@@ -106,12 +108,21 @@ extension Member {
         if accepted {
             commitIndex = max(commitIndex, min(append.commit, verifiedIndex))
             applyCommitted(now: now)
+            if isForgetful, append.commit > 0, log.durableIndex >= append.commit { remember() }
         }
         let reply = AppendReply(
             term: term, round: append.round, accepted: accepted,
             match: accepted ? min(verifiedIndex, log.durableIndex) : commitIndex,
             released: released.terms[me.index])
         send(.appendReply(reply), to: sender)
+    }
+
+    /// All that was ever committed is on this disk again.
+    private mutating func remember() {
+        isForgetful = false
+        // In the first term of a new cluster there is nothing to have forgotten, and its first failover should be quick.
+        votesFromTerm = term > 1 ? term + 2 : 0
+        note(.storage, "this node started with an empty disk and is up to date: it takes part in elections")
     }
 
     /// Takes over the leader's entries; false when the log doesn't match before them.

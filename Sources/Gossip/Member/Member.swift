@@ -77,6 +77,10 @@ public struct Member: Sendable {
     /// What `timeoutNow` said to this candidate.
     var transfer: (from: MemberID, term: UInt64, keepsFlows: Bool, isAutomatic: Bool)?
     var hasResigned = false
+    /// It started with nothing on disk: a new cluster's member, or one whose disk was lost and with it what it promised.
+    var isForgetful: Bool
+    /// After that it votes in no term before this one: somebody it has forgotten may hold its vote for the next term.
+    var votesFromTerm: UInt64 = 0
     var storageFault: String?
 
     // Log and table
@@ -168,6 +172,7 @@ public struct Member: Sendable {
         random = SplitMix64(state: seed)
         // An entry's term may be on disk when the term itself isn't yet.
         term = max(recovered.term, recovered.entries.last?.term ?? 0, recovered.snapshot?.lastTerm ?? 0)
+        isForgetful = recovered.isEmpty
         votedFor = recovered.term == term ? recovered.votedFor.flatMap { configuration.member(named: $0) } : nil
         log = ReplicatedLog(recovered: recovered)
         if let snapshot = recovered.snapshot {

@@ -44,4 +44,7 @@ public struct RecoveredState: Equatable, Sendable {
         self.snapshot = snapshot
         self.entries = entries
     }
+
+    /// As on a disk that has never been written.
+    var isEmpty: Bool { term == 0 && snapshot == nil && entries.isEmpty }
 }

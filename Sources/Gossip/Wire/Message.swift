@@ -98,6 +98,8 @@ public struct Digest: Equatable, Sendable {
     /// Digests of the configuration's sections.
     public var sections: [UInt32]
     public var condition: Condition
+    /// It started with an empty disk and hasn't been brought up to date since.
+    public var isForgetful: Bool
     /// The sender serves connections of a VIP that it gave away in a planned move, after this term; 0: it doesn't.
     public var drainedTerm: UInt64
     public var released: UInt64
@@ -375,6 +377,7 @@ extension Digest {
         writer.fixed64(configuration)
         writer.list(sections) { $0.varint(UInt64($1)) }
         condition.write(to: &writer)
+        writer.flag(isForgetful)
         writer.varint(drainedTerm)
         for value in [released, stamp, echo] { writer.varint(value) }
         writer.span(echoAge)
@@ -395,6 +398,7 @@ extension Digest {
         configuration = reader.fixed64()
         sections = reader.list { UInt32(truncatingIfNeeded: $0.varint()) }
         condition = Condition(from: &reader)
+        isForgetful = reader.flag()
         drainedTerm = reader.ordinal()
         released = reader.ordinal()
         stamp = reader.ordinal()
