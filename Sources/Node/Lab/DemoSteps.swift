@@ -47,7 +47,7 @@ final class DemoSteps {
             """
             \(bold("Triad demo"))  three nodes, one virtual IP, five of nine APIs, all on this machine
               nodes        \(nodes)
-              VIP          \(LabNetwork.vip), fencing \(cluster.options.fencing)
+              VIP          \(lab.network.vip), fencing \(cluster.options.fencing)
               clients      \(Self.freshRate) requests/s on new connections, \(Self.keptRate)/s on 8 kept ones; timeout 250 ms
 
 
@@ -87,10 +87,11 @@ final class DemoSteps {
         let leader = try cluster.waitForOwner()
         let rest = lab.nodes.filter { $0 != leader }
         let trusts = cluster.options.fencing == "trust"
+        let isSoon = trusts || cluster.isGated
         try step(
             "crash of the leader (\(leader)): all its processes killed, its link down",
             // In `trust` the dead machine's address may outlive it by the second that the kernel gives it.
-            .init(outageMs: trusts ? 350 : 1500, keptMayFail: true, overlapMs: trusts ? 1100 : 0)
+            .init(outageMs: isSoon ? 350 : 1500, keptMayFail: true, overlapMs: trusts ? 1100 : 0)
         ) {
             try cluster.crash(leader)
         } until: {

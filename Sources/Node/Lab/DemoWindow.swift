@@ -10,6 +10,8 @@ struct DemoWindow {
     /// Requests on connections of their own that started in the window, and those on kept connections.
     var fresh: [LoadResult]
     var kept: [LoadResult]
+    /// Idle connections that ended unannounced, which no request was lost by.
+    var dropped: [LoadResult]
 
     init(from: UInt64, to: UInt64, ownership: OwnershipRecord, fresh: [LoadResult], kept: [LoadResult]) {
         self.from = from
@@ -20,7 +22,9 @@ struct DemoWindow {
             result.start < to && (result.start >= from || (result.end >= from && !result.outcome.isSuccess))
         }
         self.fresh = fresh.filter(isInside)
-        self.kept = kept.filter(isInside)
+        let all = kept.filter(isInside)
+        self.kept = all.filter { $0.outcome != .dropped }
+        dropped = all.filter { $0.outcome == .dropped }
     }
 
     /// What the step may cost.

@@ -85,7 +85,7 @@ struct LabWindow {
             }
         }
         count("new", base.fresh)
-        count("kept", base.kept)
+        count("kept", base.kept + base.dropped)
         count("cold", cold)
         for name in Set(streams.compactMap(\.who)).sorted() { count(name, streams.filter { $0.who == name }) }
         return causes

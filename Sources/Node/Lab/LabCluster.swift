@@ -227,6 +227,9 @@ final class LabCluster {
         return LabStatus(json: answer.body)
     }
 
+    /// Whether the gate is in force on every node, by what they say themselves.
+    var isGated: Bool { lab.nodes.allSatisfy { status($0)?.fencing == "gate" } }
+
     /// Runs a command of an operator, at a node.
     func operate(_ arguments: [String], at node: String) throws -> LabAnswer {
         let address = try lab.network.host(node).addresses[0]

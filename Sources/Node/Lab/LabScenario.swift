@@ -46,6 +46,8 @@ struct LabScenarioOptions {
     var lossSeconds = 60.0
     var cutSeconds = 2.0
     var handovers = 20
+    /// How long nothing may break after SIGTERM: less than the drain.
+    var terminateSeconds = 7.0
     var busyMinutes = 10.0
     /// How much longer than promised anything may take.
     var slack = 1.0
@@ -81,6 +83,8 @@ final class LabScenarios {
     let cluster: LabCluster
     let options: LabScenarioOptions
     private let clients: LabClients?
+    /// A node that has just started may have forgotten an owner, and holds up the next one for a while.
+    private var quietUntil: UInt64 = 0
     private var lab: Lab { cluster.lab }
 
     /// - Parameter clients: nil for `busy`, whose load is its own.
@@ -91,6 +95,7 @@ final class LabScenarios {
     }
 
     func run(_ scenario: LabScenario) throws -> LabOutcome {
+        try goOn(until: quietUntil)
         let leader = try cluster.waitForOwner()
         switch scenario {
         case .killMain: return try lose(leader, scenario, limitMs: 50) { try cluster.killMain(leader) }
@@ -119,8 +124,7 @@ final class LabScenarios {
         var outcome = try outcome(scenario, from: from, goOn: 0.5)
         outcome.notes.append(TakeOver(cluster, old: leader, at: from, log: try lab.answers()).text)
         judge(&outcome, outageMs: limitMs, moves: 1)
-        try cluster.bringBack(leader)
-        try cluster.waitUntilSettled()
+        try bringBack(leader)
         return outcome
     }
 
@@ -219,7 +223,7 @@ final class LabScenarios {
         try cluster.waitForOwner(besides: leader)
         let moved = System.bootNanoseconds()
         // Until the drain is over nothing breaks; then what never ends by itself, the WebSocket, has to.
-        let end = from + 7_000_000_000
+        let end = from + UInt64(options.terminateSeconds * 1e9)
         while System.bootNanoseconds() < end, !cluster.hasEnded(leader) {
             try goOn(until: min(end, System.bootNanoseconds() + 100_000_000))
         }
@@ -227,8 +231,7 @@ final class LabScenarios {
         judge(&outcome, outageMs: nil, gapMs: 5, moves: 1)
         try lab.wait("\(leader) ends", seconds: 30) { cluster.hasEnded(leader) }
         if cluster.exitCode(leader) != 0 { outcome.broken.append("exit code \(cluster.exitCode(leader) ?? -1)") }
-        try cluster.bringBack(leader)
-        try cluster.waitUntilSettled()
+        try bringBack(leader)
         return outcome
     }
 
@@ -264,6 +267,12 @@ final class LabScenarios {
         outcome.notes.append(lapses(window))
         for overlap in window.overlaps { outcome.broken.append("two owners: \(overlap.nodes)") }
         return outcome
+    }
+
+    private func bringBack(_ node: String) throws {
+        try cluster.bringBack(node)
+        quietUntil = System.bootNanoseconds() + 2_000_000_000
+        try cluster.waitUntilSettled()
     }
 
     // MARK: measuring
