@@ -31,7 +31,8 @@ private func entries(from index: UInt64) -> [Entry] {
 private let digest = Digest(
     term: 9, role: .preCandidate, leader: MemberID(2), owner: MemberID(1), applied: 77, configuration: .max,
     sections: [1, .max],
-    condition: Digest.Condition(answersClients: true, reachesGateway: false, reach: 2, hasGate: true), isForgetful: true,
+    condition: Digest.Condition(answersClients: true, reachesGateway: false, reach: 2, hasGate: true),
+    isForgetful: true,
     drainedTerm: 8, released: 3, stamp: 12345, echo: 4567, echoAge: .microseconds(890),
     known: [
         Digest.Known(boot: 1, version: 2, age: nil),

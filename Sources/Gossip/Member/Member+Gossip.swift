@@ -82,7 +82,8 @@ extension Member {
             let last = peers[peer.index]
             let digest = Digest(
                 term: term, role: role, leader: heardLeader(now: now), owner: owner(now: now), applied: appliedIndex,
-                configuration: configuration.digest, sections: configuration.sections, condition: condition, isForgetful: isForgetful,
+                configuration: configuration.digest, sections: configuration.sections, condition: condition,
+                isForgetful: isForgetful,
                 drainedTerm: role == .leader ? 0 : drainedTerm, released: released.terms[me.index],
                 stamp: now.nanoseconds / 1000, echo: last.digest?.stamp ?? 0,
                 echoAge: last.digestAt?.duration(to: now) ?? .zero, known: known)

@@ -349,7 +349,9 @@ extension Runtime {
             }
             configuration.adoptDigests(of: fresh, waiting: fixed)
             awaitsRestart = fixed
+            let hasNewGateway = configuration.leadership.gateway != fresh.leadership.gateway
             configuration.leadership = fresh.leadership
+            if hasNewGateway { openGateway(now: now) }
             configuration.log = fresh.log
             log.level = fresh.log.level
             status.access = StatusAccess(

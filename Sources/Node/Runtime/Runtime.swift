@@ -26,6 +26,7 @@ enum ControlToken {
     static let statusConnection: UInt8 = 7
     static let probe: UInt8 = 8
     static let loader: UInt8 = 9
+    static let gateway: UInt8 = 10
 }
 
 /// A node that can't start or go on, in words with the remedy.
@@ -51,6 +52,8 @@ final class Runtime {
     /// Why the fence has no gate, if it was to have one.
     var gateProblem: String?
     var prober: Prober
+    /// nil: none is configured, or this process may not ask it.
+    var gateway: GatewayProbe?
     var status: StatusServer
     let dataPlane: DataPlane
     let signals: Int32
@@ -100,6 +103,29 @@ final class Runtime {
         prober = Prober(kind: ControlToken.probe, node: parts.me.index, of: parts.configuration.nodes.count)
         reactor = parts.reactor
         status = parts.status
+        openGateway(now: parts.now)
+    }
+
+    /// Begins to ask the configured gateway, and no other any more.
+    func openGateway(now: Instant) {
+        if let gateway {
+            reactor.unregister(gateway.descriptor)
+            gateway.close()
+        }
+        gateway = nil
+        guard let address = configuration.leadership.gateway.flatMap({ SocketAddress(address: $0, port: 0) }) else {
+            return
+        }
+        let own = SocketAddress(address: configuration.nodes[me.index].address, port: 0)
+        do throws(SystemError) {
+            let probe = try GatewayProbe(gateway: address, source: own, now: now)
+            gateway = probe
+            try reactor.registerForReading(probe.descriptor, Token(kind: ControlToken.gateway, slot: 0))
+        } catch {
+            log.log(
+                .warning,
+                "leadership.gateway: no echo can be sent (\(error)): CAP_NET_RAW is missing; it counts for nothing")
+        }
     }
 
     static func now() -> Instant { Instant(nanoseconds: System.bootNanoseconds()) }
@@ -126,6 +152,7 @@ final class Runtime {
         case ControlToken.signals: takeSignals(now: now)
         case ControlToken.loader: applyReload(now: now)
         case ControlToken.gossip: receiveDatagrams()
+        case ControlToken.gateway: gateway?.handle()
         case ControlToken.storage: takeCompletions(now: now)
         case ControlToken.fence: takeFenceAnswers(now: now)
         case ControlToken.suspicions:
@@ -145,7 +172,8 @@ final class Runtime {
         if now >= nextWallClock {
             nextWallClock = now.advanced(by: .seconds(1))
             feed(.wallClock(System.wallMilliseconds()), now: now)
-            feed(.fitness(answersClients: dataPlane.isResponsive(), reachesGateway: true), now: now)
+            let reachesGateway = gateway?.isReachable ?? true
+            feed(.fitness(answersClients: dataPlane.isResponsive(), reachesGateway: reachesGateway), now: now)
         }
         if let deadline = core.deadline, now >= deadline { feed(.tick, now: now) }
         if let deadline = prober.deadline, now.nanoseconds >= deadline {
@@ -154,6 +182,7 @@ final class Runtime {
         if let deadline = status.deadline, now.nanoseconds >= deadline {
             status.tick(now: now.nanoseconds, reactor: reactor)
         }
+        gateway?.tick(now: now)
         elapseFence(now: now)
         elapseMove(now: now)
     }
@@ -174,6 +203,7 @@ final class Runtime {
         if let next = core.deadline { deadline = min(deadline, next.nanoseconds) }
         if let next = prober.deadline { deadline = min(deadline, next) }
         if let next = status.deadline { deadline = min(deadline, next) }
+        if let next = gateway?.deadline { deadline = min(deadline, next.nanoseconds) }
         if let next = fence?.deadline { deadline = min(deadline, next.nanoseconds) }
         if let next = moveDeadline(now: now) { deadline = min(deadline, next.nanoseconds) }
         let left = deadline > now.nanoseconds ? deadline - now.nanoseconds : 0
