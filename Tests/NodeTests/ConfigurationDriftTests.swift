@@ -73,6 +73,20 @@ import Testing
         #expect(one.sectionsDiffering(from: two.sectionDigests + [7]) == [.cluster, .limits])
     }
 
+    @Test func whatWaitsForARestartStillDiffers() throws {
+        var running = try load(Examples.full)
+        let before = running.digest
+        let file = try load(Examples.full.replacing("retries: 2", with: "retries: 1").replacing("api_2", with: "api_3"))
+        running.adoptDigests(of: file, without: [.limits])
+        #expect(running.sectionsDiffering(from: file.sectionDigests) == [.limits])
+        #expect(running.sectionsDiffering(from: try load(Examples.full).sectionDigests) == [.backends])
+        #expect(running.digest != before && running.digest != file.digest)
+        running.adoptDigests(of: file, without: [])
+        #expect(running.digest == file.digest)
+        running.adoptDigests(of: try load(Examples.full), without: [])
+        #expect(running.digest == before)
+    }
+
     /// What nodes send each other is short, and fits what the rest of a digest leaves of a datagram.
     @Test func aSectionCostsFourBytes() throws {
         #expect(try load(Examples.full).sectionDigests.count == Configuration.Section.allCases.count)

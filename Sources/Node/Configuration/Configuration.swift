@@ -27,7 +27,7 @@ struct Configuration: Sendable, Equatable {
     var timeouts: Timeouts
     var limits: Bounds
     var log: LogSection
-    /// 16 hex digits: the first half of the SHA-256 of the content, the same on nodes that read the same file. Comments,
+    /// 16 hex digits of a SHA-256 over the content, the same on nodes that read the same file. Comments,
     /// spacing, key order, secrets and what belongs to one machine (`data`, `workers`) don't count.
     var digest: String
     /// The same for each section, in the order of `Section`; tells nodes what differs between their files.

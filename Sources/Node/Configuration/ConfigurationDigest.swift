@@ -13,11 +13,26 @@ extension Configuration {
     }
 
     mutating func setDigests() {
-        let digests = Section.allCases.map { SHA256.digest(bytes(of: $0)) }
-        sectionDigests = digests.map { $0.prefix(4).reduce(0) { $0 << 8 | UInt32($1) } }
-        digest = SHA256.digest(digests.flatMap { $0 }).prefix(8).map { byte in
-            (byte < 16 ? "0" : "") + String(byte, radix: 16)
-        }.joined()
+        sectionDigests = Section.allCases.map { section in
+            SHA256.digest(bytes(of: section)).prefix(4).reduce(0) { $0 << 8 | UInt32($1) }
+        }
+        setWholeDigest()
+    }
+
+    /// A node that reloaded runs by the new file, but for the sections in which something waits for a restart: others must
+    /// see that these differ.
+    mutating func adoptDigests(of fresh: Configuration, without waiting: [Section]) {
+        for (place, section) in Section.allCases.enumerated() where !waiting.contains(section) {
+            sectionDigests[place] = fresh.sectionDigests[place]
+        }
+        setWholeDigest()
+    }
+
+    private mutating func setWholeDigest() {
+        let bytes = sectionDigests.flatMap {
+            [UInt8($0 >> 24), UInt8($0 >> 16 & 255), UInt8($0 >> 8 & 255), UInt8($0 & 255)]
+        }
+        digest = SHA256.digest(bytes).prefix(8).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
     }
 
     /// The sections in which another node's file differs, by what it told; empty when it told nothing yet. A node of

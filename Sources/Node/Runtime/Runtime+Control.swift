@@ -347,7 +347,7 @@ extension Runtime {
                 backend.balance = old.balance
                 return backend
             }
-            configuration.adoptDigests(of: fresh, waiting: fixed)
+            configuration.adoptDigests(of: fresh, without: Configuration.sections(named: fixed))
             awaitsRestart = fixed
             let hasNewGateway = configuration.leadership.gateway != fresh.leadership.gateway
             configuration.leadership = fresh.leadership
@@ -383,13 +383,9 @@ extension Configuration {
         nodes.map(\.id) == fresh.nodes.map(\.id) && nodes[me.index] == fresh.nodes[me.index]
     }
 
-    /// While something of the new file waits for a restart, this node doesn't run by it, and others must see that.
-    fileprivate mutating func adoptDigests(of fresh: Configuration, waiting: [String]) {
-        for (place, section) in Section.allCases.enumerated()
-        where !waiting.contains(where: { $0 == section.rawValue || $0.hasPrefix("\(section.rawValue)[") }) {
-            sectionDigests[place] = fresh.sectionDigests[place]
-        }
-        if sectionDigests == fresh.sectionDigests { digest = fresh.digest }
+    /// Those that the paths belong to: `backends` for `backends[].balance`.
+    fileprivate static func sections(named paths: [String]) -> [Section] {
+        paths.compactMap { Section(rawValue: String($0.prefix { $0 != "[" && $0 != "." })) }
     }
 
     fileprivate func sectionsThatNeedRestart(comparedTo fresh: Configuration, me: MemberID) -> [String] {
