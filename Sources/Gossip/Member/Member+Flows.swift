@@ -43,7 +43,8 @@ extension Member {
     }
 
     private func forwardTarget(now: Instant) -> MemberID? {
-        let below = role == .leader ? term : drainedTerm
+        // Deposed in a move, it stays the owner until it hears its successor, and what reaches it goes where it went.
+        let below = role == .leader ? term : max(drainedTerm, heldUntil == nil ? 0 : lastLedTerm)
         return configuration.peers
             .filter { (1..<max(1, below)).contains(peers[$0.index].drainedTerm) && isAlive($0, now: now) }
             .max { peers[$0.index].drainedTerm < peers[$1.index].drainedTerm }

@@ -87,15 +87,17 @@ extension Member {
             isFenceFailing = true
             note(.vipFailed, "\(configuration.name(me)): \(reason)")
         case .recovered: isFenceFailing = false
-        case .gate(let isUsable): gateChanged(isUsable)
+        case .gate(let isUsable): gateChanged(isUsable, now: now)
         }
     }
 
-    private mutating func gateChanged(_ isUsable: Bool) {
+    private mutating func gateChanged(_ isUsable: Bool, now: Instant) {
         guard isUsable != hasGate else { return }
         hasGate = isUsable
-        // What was answered to a leader behind a gate doesn't cover one without.
-        if role == .leader, !isUsable { lease.forget() }
+        // What was answered to a leader behind a gate doesn't cover one without. It needs new answers, not a new leader.
+        guard role == .leader, !isUsable else { return }
+        lease.forget()
+        graceUntil = max(graceUntil, now.advanced(by: timing.electionTimeoutMin))
     }
 
     /// Tells everyone that this member owns nothing any more in the terms it led.
