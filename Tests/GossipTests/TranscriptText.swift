@@ -153,6 +153,7 @@ struct TranscriptText {
         return "\(member.role.rawValue)\(follows), term \(member.term), "
             + "log \(member.log.lastIndex)@\(member.log.lastTerm)\(onDisk), "
             + "commit \(member.commitIndex)\(member.holdsAddress ? ", has the VIP" : "")"
+            + "\(member.isForced ? " by force" : "")\(member.isDraining ? ", serves old connections" : "")"
     }
 
     func tell(_ record: ServerRecord) -> String {

@@ -45,6 +45,8 @@ struct TranscriptFence {
     var until: Instant?
     var term: UInt64 = 0
     var order: UInt64 = 0
+    /// The last order was to stop answering for the VIP and to keep its connections.
+    var yields = false
     /// An order is waiting to be carried out since then.
     var orderedAt: Instant?
 }
@@ -93,6 +95,9 @@ struct TranscriptWorld {
     var seed: UInt64 = 1
     var fencing = Fencing.wait
     var hasVIP = true
+    /// Each fence finds at its start that the kernel's gate works.
+    var hasGate = false
+    var leadership = LeadershipRules()
     var servers: [ServerID] = []
     var hidden: Set<String> = ["digest"]
     var watched: Set<String> = []
@@ -171,6 +176,7 @@ struct TranscriptWorld {
         case .yield(let order):
             say(node, "tells its fence: yield the VIP, keep its connections")
             tellFence(node, until: nil, term: nodes[node].fence.term, order: order)
+            nodes[node].fence.yields = true
         case .forward(let member):
             say(node, "forwards unknown connections to \(member.map { text.name($0) } ?? "nobody")")
         case .tableChanged: break
@@ -201,6 +207,7 @@ struct TranscriptWorld {
 
     private mutating func tellFence(_ node: Int, until: Instant?, term: UInt64, order: UInt64) {
         nodes[node].fence.until = until
+        nodes[node].fence.yields = false
         nodes[node].fence.term = term
         nodes[node].fence.order = order
         let isRenewal = until != nil && nodes[node].fence.isPresent
@@ -217,7 +224,11 @@ struct TranscriptWorld {
             say("\(nodes[node].name)'s fence", "the VIP is here")
             return step(node, .fence(.held))
         }
-        if fence.isPresent { say("\(nodes[node].name)'s fence", "the VIP is gone") }
+        if fence.isPresent {
+            say(
+                "\(nodes[node].name)'s fence",
+                fence.yields ? "nobody hears of the VIP here any more" : "the VIP is gone")
+        }
         nodes[node].fence.isPresent = false
         nodes[node].fence.until = nil
         step(node, .fence(.dropped(order: fence.order)))
@@ -283,7 +294,7 @@ struct TranscriptWorld {
     mutating func start(_ node: Int) {
         let configuration = ClusterConfiguration(
             members: nodes.map(\.name), me: MemberID(node), timing: .standard, fencing: fencing, hasVIP: hasVIP,
-            digest: 7, servers: servers)
+            digest: 7, leadership: leadership, servers: servers)
         nodes[node].boot += 1
         nodes[node].lastRequest = 0
         nodes[node].portrait = ""
@@ -291,6 +302,7 @@ struct TranscriptWorld {
             configuration, recovered: nodes[node].disk.durable, boot: nodes[node].boot,
             seed: seed &* 100 &+ UInt64(node), now: now)
         step(node, .wallClock(1_000_000))
+        if hasGate { step(node, .fence(.gate(isUsable: true))) }
     }
 
     /// The main process ends; what it hadn't synced is lost, and so is what is on its way from it or to it.
