@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <sched.h>
@@ -146,6 +147,18 @@ int clinux_route_socket(uint32_t groups) {
     close(descriptor);
     errno = code;
     return -1;
+}
+
+int clinux_attach_filter(int socket, const struct sock_filter *program, uint16_t length) {
+    struct sock_fprog whole = {.len = length, .filter = (struct sock_filter *)program};
+    return setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &whole, sizeof whole);
+}
+
+uint32_t clinux_socket_drops(int socket) {
+    uint32_t figures[SK_MEMINFO_VARS] = {0};
+    socklen_t size = sizeof figures;
+    if (getsockopt(socket, SOL_SOCKET, SO_MEMINFO, figures, &size) < 0) return 0;
+    return figures[SK_MEMINFO_DROPS];
 }
 
 int clinux_packet_socket(void) { return socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); }

@@ -184,6 +184,24 @@ private func acquainted(bootA: UInt64 = 100, bootB: UInt64 = 200) -> (a: Envelop
         }
     }
 
+    /// A recording is refused by its header alone; only what could be fresh is worth hashing.
+    @Test func whatIsStaleIsNotHashed() {
+        var (a, b) = acquainted()
+        func forged(_ datagram: [UInt8]) -> [UInt8] { datagram.dropLast() + [datagram[datagram.count - 1] ^ 1] }
+        let early = a.seal([1], to: members[1])
+        let datagrams = (0..<70).map { _ in a.seal([1], to: members[1]) }
+        for datagram in datagrams { _ = b.open(datagram) }
+        #expect(b.open(forged(early)) == .dropped(.tooLate))
+        #expect(b.open(forged(datagrams[69])) == .dropped(.replayed))
+        #expect(b.open(forged(a.seal([1], to: members[1]))) == .dropped(.badMAC))
+        var earlier = envelope(0, boot: 99)
+        #expect(b.open(forged(earlier.seal([1], to: members[1]))) == .dropped(.oldBoot))
+        // A forged sequence far ahead moves nothing.
+        #expect(
+            b.open(a.seal([2], to: members[1])) == .message(from: members[0], boot: 100, payload: [2], fromFence: false)
+        )
+    }
+
     @Test func eachSenderHasAWindowOfItsOwn() {
         var (a, b) = acquainted()
         var c = envelope(2, boot: 300)
@@ -261,6 +279,30 @@ private func acquainted(bootA: UInt64 = 100, bootB: UInt64 = 200) -> (a: Envelop
                 == .message(from: members[2], boot: 300, payload: [4], fromFence: false))
     }
 
+    /// While both run: the sequences and boots that are known stay known.
+    @Test func keysChangeInPlace() {
+        var (a, b) = acquainted()
+        let recorded = a.seal([1], to: members[1])
+        _ = b.open(recorded)
+        #expect(b.key(of: members[0]) == 0 && b.key(of: members[2]) == nil)
+        b.use(keys: [first, second])
+        #expect(b.key(of: members[0]) == nil)
+        #expect(b.open(recorded) == .dropped(.replayed))
+        a.use(keys: [second, first])
+        #expect(
+            b.open(a.seal([2], to: members[1])) == .message(from: members[0], boot: 100, payload: [2], fromFence: false)
+        )
+        #expect(b.key(of: members[0]) == 1)
+        b.use(keys: [second])
+        #expect(
+            a.open(b.seal([3], to: members[0])) == .message(from: members[1], boot: 200, payload: [3], fromFence: false)
+        )
+        #expect(a.key(of: members[1]) == 0)
+        a.use(keys: [first])
+        #expect(b.open(a.seal([4], to: members[1])) == .dropped(.badMAC))
+        #expect(b.key(of: members[0]) == nil)
+    }
+
     // MARK: refused
 
     @Test func everyReasonIsProvokedAndCounted() {
@@ -279,7 +321,6 @@ private func acquainted(bootA: UInt64 = 100, bootB: UInt64 = 200) -> (a: Envelop
             .unknownSender: changed(5, 3),
             .fromOurselves: changed(5, 1),
             .notForMe: changed(6, 2),
-            .badMAC: changed(good.count - 1, good[good.count - 1] ^ 1),
         ]
         var otherCluster = envelope(0, boot: 100, clusterTag: tag + 1)
         otherCluster.learn(boots: [0, 200])
@@ -293,6 +334,9 @@ private func acquainted(bootA: UInt64 = 100, bootB: UInt64 = 200) -> (a: Envelop
         let last = a.seal([1], to: members[1])
         _ = b.open(last)
         provoked[.replayed] = last
+        // One that nobody has seen yet: what was seen isn't hashed.
+        let fresh = a.seal([1], to: members[1])
+        provoked[.badMAC] = fresh.dropLast() + [fresh[fresh.count - 1] ^ 1]
         for reason in DropReason.allCases {
             guard let datagram = provoked[reason] else {
                 Issue.record("\(reason) is not provoked")

@@ -4,6 +4,7 @@
 #ifndef CLINUX_H
 #define CLINUX_H
 
+#include <linux/filter.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -74,6 +75,14 @@ int clinux_find_interface(const char *name, struct clinux_interface *found);
 
 /// A non-blocking NETLINK_ROUTE socket subscribed to `groups` (RTMGRP_…); -1 with errno.
 int clinux_route_socket(uint32_t groups);
+
+/// Has the kernel run a classic BPF program over what a socket is to receive, before it takes room in the socket's
+/// buffer; 0 or -1 with errno.
+int clinux_attach_filter(int socket, const struct sock_filter *program, uint16_t length);
+
+/// Datagrams that the kernel dropped because the filter refused them or the buffer was full, modulo 2^32; 0 when it
+/// can't tell.
+uint32_t clinux_socket_drops(int socket);
 
 /// A non-blocking AF_PACKET socket that receives nothing; -1 with errno (EPERM: needs CAP_NET_RAW).
 int clinux_packet_socket(void);

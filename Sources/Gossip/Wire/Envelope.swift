@@ -44,14 +44,14 @@ public enum DropReason: Int, CaseIterable, Sendable {
     case fromOurselves
     /// Addressed to another member: reflected, or the configured addresses are mixed up.
     case notForMe
-    /// No key of ours made the authentication tag: forged, damaged, or the keys differ.
-    case badMAC
     /// The sender's boot is lower than the one known of it: recorded in, or late from, an earlier life.
     case oldBoot
     /// This sequence was seen before in this boot: duplicated by the network, or replayed.
     case replayed
     /// Too far behind the highest sequence to tell whether it was seen.
     case tooLate
+    /// No key of ours made the authentication tag: forged, damaged, or the keys differ.
+    case badMAC
 }
 
 /// What a datagram turned out to be.
@@ -80,7 +80,7 @@ public struct Envelope: Sendable {
     private let clusterTag: UInt64
     private let me: MemberID
     private let boot: UInt64
-    private let keys: [HMAC]
+    private var keys: [HMAC]
     private var sequence: UInt64
     private var peers: [Acquaintance]
     private var dropCounts: [UInt64]
@@ -99,16 +99,26 @@ public struct Envelope: Sendable {
     ) {
         precondition((1...Limits.membersMax).contains(memberCount) && me.index >= 0 && me.index < memberCount)
         precondition(boot > 0, "0 means unknown")
-        precondition(!keys.isEmpty || memberCount == 1, "members can't talk without a key")
         self.clusterTag = clusterTag
         self.me = me
         self.boot = boot
-        self.keys = keys.map { HMAC(key: $0) }
+        self.keys = []
         sequence = sequenceStart
         peers = Array(repeating: Acquaintance(), count: memberCount)
         dropCounts = Array(repeating: 0, count: DropReason.allCases.count)
+        use(keys: keys)
         learn(boots: knownBoots)
     }
+
+    /// Signs with the first of these from now on, and verifies with all of them. What was heard before stays heard.
+    public mutating func use(keys: [[UInt8]]) {
+        precondition(!keys.isEmpty || peers.count == 1, "members can't talk without a key")
+        self.keys = keys.map { HMAC(key: $0) }
+        for index in peers.indices { peers[index].key = nil }
+    }
+
+    /// Which of our keys, from 0, a member signed its last authentic datagram with; nil before there was one.
+    public func key(of member: MemberID) -> Int? { peers[member.index].key }
 
     /// Boots of all members by index, 0 for unknown, our own included: what a main process tells its fence.
     public var knownBoots: [UInt64] {
@@ -118,7 +128,7 @@ public struct Envelope: Sendable {
     /// Takes over what the main process knows of the members' boots; lower ones and our own place are ignored.
     public mutating func learn(boots: [UInt64]) {
         for (index, known) in boots.prefix(peers.count).enumerated() where known > peers[index].boot {
-            peers[index] = Acquaintance(boot: known)
+            peers[index] = Acquaintance(boot: known, key: peers[index].key)
         }
     }
 
@@ -177,33 +187,45 @@ public struct Envelope: Sendable {
         if header.sender >= peers.count { return .dropped(.unknownSender) }
         if header.sender == me.index { return .dropped(.fromOurselves) }
         if header.receiver != me.index { return .dropped(.notForMe) }
-        if !isAuthentic(datagram) { return .dropped(.badMAC) }
+        // Stale whoever made it, so a flood of recorded datagrams costs none either.
+        if let reason = staleness(header) { return .dropped(reason) }
+        guard let key = verifyingKey(datagram) else { return .dropped(.badMAC) }
+        peers[header.sender].key = key
         return judge(header, payload: datagram[Self.headerBytes..<datagram.count - Self.macBytes])
     }
 
-    private func isAuthentic(_ datagram: [UInt8]) -> Bool {
+    /// The key that made the authentication tag.
+    private func verifyingKey(_ datagram: [UInt8]) -> Int? {
         let bytes = datagram.span
         let signed = bytes.extracting(droppingLast: Self.macBytes)
         let mac = bytes.extracting(last: Self.macBytes)
-        for key in keys where key.verifies(signed, tag: mac) { return true }
-        return false
+        for (index, key) in keys.enumerated() where key.verifies(signed, tag: mac) { return index }
+        return nil
     }
 
-    /// Freshness of an authentic datagram.
+    /// What the header says of an earlier life or of a sequence that was seen, true or forged.
+    private func staleness(_ header: Header) -> DropReason? {
+        let peer = peers[header.sender]
+        // Nobody has boot 0: it stands for "unknown" in a receiver field.
+        if header.boot == 0 || header.boot < peer.boot { return .oldBoot }
+        guard header.receiverBoot == boot, header.boot == peer.boot else { return nil }
+        return (header.isFence ? peer.fence : peer.main).refusal(of: header.sequence)
+    }
+
+    /// Acts on an authentic datagram that isn't stale.
     private mutating func judge(_ header: Header, payload: ArraySlice<UInt8>) -> Opened {
         let sender = MemberID(header.sender)
-        // Nobody has boot 0: it stands for "unknown" in a receiver field.
-        if header.boot == 0 || header.boot < peers[header.sender].boot { return .dropped(.oldBoot) }
         if header.receiverBoot != boot { return .hello(from: sender, boot: header.boot) }
-        if header.boot > peers[header.sender].boot { peers[header.sender] = Acquaintance(boot: header.boot) }
-        let fromFence = header.sequence & Self.fenceSequenceBit != 0
-        let refusal =
-            fromFence
-            ? peers[header.sender].fence.refuses(header.sequence)
-            : peers[header.sender].main.refuses(header.sequence)
-        if let refusal { return .dropped(refusal) }
+        if header.boot > peers[header.sender].boot {
+            peers[header.sender] = Acquaintance(boot: header.boot, key: peers[header.sender].key)
+        }
+        if header.isFence {
+            peers[header.sender].fence.note(header.sequence)
+        } else {
+            peers[header.sender].main.note(header.sequence)
+        }
         if payload.isEmpty { return .introduced(from: sender, boot: header.boot) }
-        return .message(from: sender, boot: header.boot, payload: Array(payload), fromFence: fromFence)
+        return .message(from: sender, boot: header.boot, payload: Array(payload), fromFence: header.isFence)
     }
 }
 
@@ -215,6 +237,8 @@ private struct Header {
     var boot: UInt64 = 0
     var receiverBoot: UInt64 = 0
     var sequence: UInt64 = 0
+
+    var isFence: Bool { sequence & Envelope.fenceSequenceBit != 0 }
 
     enum Parsed {
         case success(Header)
@@ -242,6 +266,8 @@ private struct Header {
 private struct Acquaintance: Sendable {
     /// 0 for unknown.
     var boot: UInt64 = 0
+    /// The key that verified last.
+    var key: Int?
     var main = ReplayWindow()
     /// Apart from `main`, since the top bit would otherwise push everything else out of the window.
     var fence = ReplayWindow()
@@ -253,20 +279,23 @@ private struct ReplayWindow: Sendable {
     /// Bit n stands for `highest - n`.
     private var seen: UInt64 = 0
 
-    /// Marks `sequence` as seen; says why not when it can't be accepted.
-    mutating func refuses(_ sequence: UInt64) -> DropReason? {
+    /// Why `sequence` can't be accepted; nil when it can.
+    func refusal(of sequence: UInt64) -> DropReason? {
+        if sequence > highest { return nil }
+        let behind = highest - sequence
+        if behind >= Envelope.windowWidth { return .tooLate }
+        return seen & (1 &<< behind) != 0 ? .replayed : nil
+    }
+
+    /// Marks `sequence` as seen, which `refusal` had nothing against.
+    mutating func note(_ sequence: UInt64) {
         if sequence > highest {
             let ahead = sequence - highest
             seen = ahead < Envelope.windowWidth ? seen &<< ahead | 1 : 1
             highest = sequence
-            return nil
+        } else {
+            seen |= 1 &<< (highest - sequence)
         }
-        let behind = highest - sequence
-        if behind >= Envelope.windowWidth { return .tooLate }
-        let bit: UInt64 = 1 &<< behind
-        if seen & bit != 0 { return .replayed }
-        seen |= bit
-        return nil
     }
 }
 

@@ -87,6 +87,10 @@ struct FenceProcess: ~Copyable {
         self.udp = udp
         // A machine may have no IPv6 at all; then no member has an IPv6 address either.
         udp6 = (try? System.socket(AF_INET6, SOCK_DGRAM.rawValue)) ?? -1
+        // The peers receive from the members' addresses only.
+        let own = settings.members[settings.me.index]
+        let anyPort = SocketAddress(high: own.high, low: own.low, port: 0, isIPv6: own.isIPv6)
+        try? System.bind(own.isIPv6 ? udp6 : udp, anyPort)
         link = STDIN_FILENO
         indices = Array(repeating: 0, count: settings.vips.count)
         let start = System.bootNanoseconds()

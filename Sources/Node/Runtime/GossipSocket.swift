@@ -1,5 +1,8 @@
 // GossipSocket: the UDP socket that the members talk through, with the envelope around each message.
 // Control thread only; never blocks. A datagram that can't be sent is counted and forgotten: the protocol repeats.
+//
+// Against floods: the kernel drops what isn't from a member's address (GossipFilter); a turn of the loop takes a bounded
+// number of datagrams for a bounded time; replays cost no hashing (Envelope) and few answers (`isWorthAnAnswer`).
 
 import CLinux
 import Glibc
@@ -9,6 +12,11 @@ import Proxy
 struct GossipSocket {
     /// Datagrams taken in one turn of the loop, so that a flood can't keep heartbeats waiting.
     static let datagramsPerTurn = 64
+    /// And how long a turn takes them: a heartbeat must not wait for what is slow to refuse.
+    static let nanosecondsPerTurn: UInt64 = 4_000_000
+    /// Between two hellos to a member that all say the same. A recorded datagram replayed would otherwise make us send one.
+    static let helloPauseNanoseconds: UInt64 = 5_000_000
+    private static let bufferBytes: Int32 = 1 << 20
 
     let descriptor: Int32
     private var addresses: [SocketAddress]
@@ -20,13 +28,23 @@ struct GossipSocket {
     private(set) var sendErrors: UInt64 = 0
     /// Authentic, but not a message: a sender with other code.
     private(set) var undecodable: UInt64 = 0
+    /// The last hello to each member: which boot it named, and when.
+    private var hellos: [(boot: UInt64, at: UInt64)]
+    /// What the kernel counted when it was last asked, which is too narrow for a long flood.
+    private var kernelDrops: (last: UInt32, sum: UInt64) = (0, 0)
 
     /// - Parameter addresses: where each member hears gossip, by index.
     init(binding own: SocketAddress, addresses: [SocketAddress], envelope: Envelope) throws(SystemError) {
         descriptor = try System.socket(own.family, SOCK_DGRAM.rawValue)
         do throws(SystemError) {
-            // Room for a burst while the control thread is busy for a moment.
-            try System.setOption(descriptor, SOL_SOCKET, SO_RCVBUF, 1 << 20)
+            try Self.filter(descriptor, addresses)
+            // Room for a burst while the control thread is busy for a moment; without the privilege the system's limit,
+            // a fifth of that by default, is what we get.
+            do throws(SystemError) {
+                try System.setOption(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, Self.bufferBytes)
+            } catch {
+                try System.setOption(descriptor, SOL_SOCKET, SO_RCVBUF, Self.bufferBytes)
+            }
             // Ahead of bulk traffic where the network looks at it: DSCP CS6, network control (RFC 4594).
             if !own.isIPv6 { try System.setOption(descriptor, Int32(IPPROTO_IP), IP_TOS, 0xc0) }
             try System.bind(descriptor, own)
@@ -36,6 +54,14 @@ struct GossipSocket {
         }
         self.addresses = addresses
         self.envelope = envelope
+        hellos = Array(repeating: (0, 0), count: addresses.count)
+    }
+
+    private static func filter(_ descriptor: Int32, _ addresses: [SocketAddress]) throws(SystemError) {
+        let program = GossipFilter.program(accepting: addresses)
+        if clinux_attach_filter(descriptor, program, UInt16(program.count)) < 0 {
+            throw SystemError(call: "setsockopt", code: clinux_errno())
+        }
     }
 
     var knownBoots: [UInt64] { envelope.knownBoots }
@@ -47,6 +73,13 @@ struct GossipSocket {
     }
 
     func drops(_ reason: DropReason) -> UInt64 { envelope.drops(reason) }
+
+    /// What the kernel dropped: not from a member's address, or there was no room. Ask once a day at least.
+    mutating func dropsOfKernel() -> UInt64 {
+        let count = clinux_socket_drops(descriptor)
+        kernelDrops = (count, kernelDrops.sum + UInt64(count &- kernelDrops.last))
+        return kernelDrops.sum
+    }
 
     mutating func send(_ payload: [UInt8], to member: MemberID) {
         transmit(envelope.seal(payload, to: member), to: member)
@@ -62,8 +95,11 @@ struct GossipSocket {
     }
 
     /// The next message that counts; nil when there is none now. Hellos are answered on the way.
-    mutating func receive(budget: inout Int) -> (message: Message, from: MemberID, boot: UInt64)? {
-        while budget > 0 {
+    /// - Parameter end: when to leave the rest for the next turn.
+    mutating func receive(
+        budget: inout Int, until end: UInt64
+    ) -> (message: Message, from: MemberID, boot: UInt64)? {
+        while budget > 0, System.bootNanoseconds() < end {
             budget -= 1
             guard let datagram = nextDatagram() else { return nil }
             switch envelope.open(datagram) {
@@ -74,11 +110,19 @@ struct GossipSocket {
                 }
                 return (message, sender, boot)
             case .hello(let sender, let boot):
-                transmit(envelope.hello(to: sender, boot: boot), to: sender)
+                if isWorthAnAnswer(sender, boot) { transmit(envelope.hello(to: sender, boot: boot), to: sender) }
             case .introduced, .dropped: continue
             }
         }
         return nil
+    }
+
+    /// A boot lower than one answered before is of an earlier life: nobody is there to be told.
+    private mutating func isWorthAnAnswer(_ sender: MemberID, _ boot: UInt64) -> Bool {
+        let (last, now) = (hellos[sender.index], System.bootNanoseconds())
+        guard boot > last.boot || boot == last.boot && now >= last.at + Self.helloPauseNanoseconds else { return false }
+        hellos[sender.index] = (boot, now)
+        return true
     }
 
     private mutating func nextDatagram() -> [UInt8]? {

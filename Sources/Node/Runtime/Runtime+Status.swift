@@ -165,6 +165,7 @@ extension Runtime {
             StatusReport.Drop(reason: String(describing: $0), count: gossip.drops($0))
         }
         figures.drops.append(StatusReport.Drop(reason: "undecodable", count: gossip.undecodable))
+        figures.drops.append(StatusReport.Drop(reason: "byKernel", count: gossip.dropsOfKernel()))
         return figures
     }
 
