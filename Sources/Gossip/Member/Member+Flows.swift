@@ -8,6 +8,8 @@
 // Moves may follow each other before the first one's connections are over. Then each node that has some of an earlier
 // term passes on what it doesn't know to the one that drains a still earlier term: the owner first, then down the terms.
 // Terms only go down on the way, so no packet goes in circles; and a node that owns the VIP again is at the head of it.
+// For the moment in which it comes to own it again (until its next digest) the node before it still passes on to it what
+// it doesn't know: a packet of nobody's connection goes to and fro then until its TTL ends, one of its own is saved.
 
 extension Member {
     /// In a move to this member (nil: to anyone) connections can go on: both have a gate, one to be silent behind, one to
@@ -27,8 +29,9 @@ extension Member {
     mutating func learnDrained(_ peer: MemberID, _ digest: Digest) {
         if digest.drainedTerm > 0 {
             peers[peer.index].drainedTerm = digest.drainedTerm
-        } else if digest.term > peers[peer.index].drainedTerm {
-            // Not of the time before it let go.
+        } else if digest.term > peers[peer.index].drainedTerm, digest.owner != nil {
+            // Not of the time before it let go. And if it leads again, not before it answers for the VIP: until clients have
+            // heard that, packets of connections that are its own again still come here.
             peers[peer.index].drainedTerm = 0
         }
     }

@@ -102,8 +102,6 @@ extension Member {
         // The new leader is there: whatever is left of an own lease ends.
         letGo()
         noteAnswer(to: sender, isGated: append.isGated, now: now)
-        // Its old connections are simply its own again.
-        peers[sender.index].drainedTerm = 0
         let accepted = store(append)
         if accepted {
             commitIndex = max(commitIndex, min(append.commit, verifiedIndex))
