@@ -82,6 +82,9 @@ public struct Digest: Equatable, Sendable {
         /// Its fence has a gate. Says nothing about fitness.
         public var hasGate: Bool
 
+        /// Clients get an answer from a server here.
+        public var serves: Bool { answersClients && reach > 0 }
+
         public static func < (left: Condition, right: Condition) -> Bool { left.rank < right.rank }
 
         private var rank: Int { (answersClients ? 8 : 0) + (reachesGateway ? 4 : 0) + reach }

@@ -153,7 +153,9 @@ extension Runtime {
             return
         }
         let keepsFlows = core.role == .leader && core.movesKeepFlows(to: target, now: now)
-        let patience = keepsFlows ? electionPatience : configuration.timeouts.drain
+        // Who can't serve clients has nothing to finish for them.
+        let drain = core.condition.serves ? configuration.timeouts.drain : .zero
+        let patience = keepsFlows ? electionPatience : drain
         move = Move(
             target: target, thenExit: thenExit, keepsFlows: keepsFlows, startedAt: now,
             phase: keepsFlows ? .moving : .draining, deadline: now.advanced(by: patience))
