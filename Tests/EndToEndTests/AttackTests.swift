@@ -25,7 +25,7 @@ extension LabCluster {
     }
 
     /// A counter of `/metrics`, by what its line begins with.
-    fileprivate func metric(_ name: String, of node: String) throws -> Int {
+    func metric(_ name: String, of node: String) throws -> Int {
         let host = try lab.network.host(node)
         let client = try lab.network.host(LabNetwork.clientName)
         guard let address = SocketAddress(address: host.addresses[0], port: Self.statusPort),
@@ -38,7 +38,7 @@ extension LabCluster {
         return Int(number)
     }
 
-    fileprivate func drops(_ reason: String, at node: String) throws -> Int {
+    func drops(_ reason: String, at node: String) throws -> Int {
         try metric("triad_gossip_dropped_datagrams_total{reason=\"\(reason)\"}", of: node)
     }
 

@@ -75,6 +75,21 @@ import Testing
         #expect(clinux_socket_drops(descriptor) == (isHeard ? 0 : 1))
     }
 
+    @Test func aMemberThatMovedIsHeardAtItsNewAddressOnly() throws {
+        var (socket, target) = try open()
+        defer { System.close(socket.descriptor) }
+        var peer = envelope(1, boot: 200, knownBoots: [100])
+        func say(from source: String) throws -> Int {
+            try send([peer.seal(Message.released(term: 7).encode(), to: MemberID(0))], from: source, to: target)
+            return take(&socket).count
+        }
+        #expect(try say(from: "127.0.0.2") == 1)
+        #expect(try say(from: "127.0.0.5") == 0)
+        socket.readdress(try ["127.0.0.1", "127.0.0.5", "127.0.0.3"].map { try address($0) })
+        #expect(try say(from: "127.0.0.2") == 0)
+        #expect(try say(from: "127.0.0.5") == 1)
+    }
+
     /// Recorded before this member started, replayed as fast as one likes.
     @Test func replaysAreAnsweredNowAndThen() throws {
         var (socket, target) = try open()

@@ -15,7 +15,7 @@ struct FenceLink: ~Copyable {
     /// Between two tries to tell something to a fence that has no room for it.
     static let retryPause: Duration = .milliseconds(20)
 
-    private let settings: FenceSettings
+    private var settings: FenceSettings
     private let program: String
     private let token: Token
     private var child: FenceChild?
@@ -110,6 +110,14 @@ struct FenceLink: ~Copyable {
         if boots == self.boots { return }
         self.boots = boots
         put(.peers(boots: boots))
+    }
+
+    /// Where the members are and which keys they know, for this fence and for those to come; only changes are passed on.
+    mutating func reconfigure(members: [SocketAddress], keys: [[UInt8]]) {
+        if members == settings.members, keys == settings.keys { return }
+        settings.members = members
+        settings.keys = keys
+        put(.reconfigured(members: members, keys: keys))
     }
 
     /// The fence lets go and ends, and none is started again: for an orderly stop, after `dropped`.

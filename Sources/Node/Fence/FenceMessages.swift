@@ -73,6 +73,8 @@ enum FenceCommand: Sendable, Equatable {
     case hello(FenceSettings)
     /// The members' boots by index, 0 for unknown, as `Envelope.knownBoots` gives them.
     case peers(boots: [UInt64])
+    /// Members have moved, or the keys were changed; how many members there are wasn't.
+    case reconfigured(members: [SocketAddress], keys: [[UInt8]])
     /// Own the VIPs until this instant. A later one extends, an earlier one shortens; one in the past does nothing.
     /// - Parameter release: the payload that tells the peers, in a signed datagram, that `term`'s lease is released;
     ///   sent by the fence when the main process is gone. Empty: nothing is sent.
@@ -138,13 +140,11 @@ extension FenceCommand {
                 writer.varint(vip.prefix)
                 writer.string(vip.interface)
             }
-            writer.varint(settings.members.count)
-            for member in settings.members { writer.string(member.description) }
+            Self.write(settings.members, to: &writer)
             writer.varint(settings.me.index)
             writer.fixed64(settings.clusterTag)
             writer.fixed64(settings.boot)
-            writer.varint(settings.keys.count)
-            for key in settings.keys { writer.block(key) }
+            Self.write(settings.keys, to: &writer)
             writer.byte(settings.gate.rawValue)
             writer.string(settings.gateTable)
             writer.varint(Int(settings.lineGrace / .microseconds(1)))
@@ -152,6 +152,10 @@ extension FenceCommand {
             writer.byte(2)
             writer.varint(boots.count)
             for boot in boots { writer.fixed64(boot) }
+        case .reconfigured(let members, let keys):
+            writer.byte(8)
+            Self.write(members, to: &writer)
+            Self.write(keys, to: &writer)
         case .hold(let until, let term, let order, let release):
             writer.byte(3)
             writer.fixed64(until.nanoseconds)
@@ -193,9 +197,35 @@ extension FenceCommand {
         case 7:
             let place = reader.count(limit: Limits.membersMax)
             command = .forward(to: place == 0 ? nil : MemberID(place - 1))
+        case 8:
+            guard let members = members(&reader) else { return nil }
+            command = .reconfigured(members: members, keys: keys(&reader))
         default: return nil
         }
         return reader.finished ? command : nil
+    }
+
+    private static func write(_ members: [SocketAddress], to writer: inout ByteWriter) {
+        writer.varint(members.count)
+        for member in members { writer.string(member.description) }
+    }
+
+    private static func members(_ reader: inout ByteReader) -> [SocketAddress]? {
+        var members: [SocketAddress] = []
+        for _ in 0..<reader.count(limit: Limits.membersMax) {
+            guard let member = SocketAddress(reader.string(limit: Limits.addressBytesMax)) else { return nil }
+            members.append(member)
+        }
+        return members
+    }
+
+    private static func write(_ keys: [[UInt8]], to writer: inout ByteWriter) {
+        writer.varint(keys.count)
+        for key in keys { writer.block(key) }
+    }
+
+    private static func keys(_ reader: inout ByteReader) -> [[UInt8]] {
+        (0..<reader.count(limit: FenceLimits.keysMax)).map { _ in reader.block(limit: FenceLimits.keyBytesMax) }
     }
 
     private static func settings(_ reader: inout ByteReader) -> FenceSettings? {
@@ -207,17 +237,11 @@ extension FenceCommand {
             guard let address else { return nil }
             vips.append(FenceAddress(address: address, prefix: prefix, interface: interface))
         }
-        var members: [SocketAddress] = []
-        for _ in 0..<reader.count(limit: Limits.membersMax) {
-            guard let member = SocketAddress(reader.string(limit: Limits.addressBytesMax)) else { return nil }
-            members.append(member)
-        }
+        guard let members = members(&reader) else { return nil }
         let me = MemberID(reader.count(limit: Limits.membersMax))
         let clusterTag = reader.fixed64()
         let boot = reader.fixed64()
-        let keys = (0..<reader.count(limit: FenceLimits.keysMax)).map { _ in
-            reader.block(limit: FenceLimits.keyBytesMax)
-        }
+        let keys = keys(&reader)
         let gate = GateUse(rawValue: reader.byte())
         let gateTable = reader.string(limit: FenceLimits.gateTableBytesMax)
         let lineGrace = Duration.microseconds(reader.count(limit: FenceLimits.lineGraceMicrosecondsMax))

@@ -14,7 +14,7 @@ import Proxy
 struct FenceProcess: ~Copyable {
     private enum Source: UInt8 { case link = 1, watch, tool }
 
-    private let settings: FenceSettings
+    private var settings: FenceSettings
     private var state: FenceState
     private let reactor: Reactor
     private var watch: AddressWatch
@@ -159,6 +159,10 @@ struct FenceProcess: ~Copyable {
         switch command {
         case .hello: break
         case .peers(let boots): envelope.learn(boots: boots)
+        case .reconfigured(let members, let keys):
+            guard members.count == settings.members.count, !keys.isEmpty || members.count == 1 else { return }
+            settings.members = members
+            envelope.use(keys: keys)
         case .hold(let until, let term, let order, let release):
             self.release = release
             step(.hold(until: until, term: term, order: order))

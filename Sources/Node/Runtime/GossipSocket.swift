@@ -70,7 +70,15 @@ struct GossipSocket {
     mutating func readdress(_ addresses: [SocketAddress]) {
         precondition(addresses.count == self.addresses.count)
         self.addresses = addresses
+        // It fails only for want of memory. Then who has moved isn't heard until the file is read again.
+        try? Self.filter(descriptor, addresses)
     }
+
+    /// Signs with the first of these from now on, and accepts what any of them signed.
+    mutating func use(keys: [[UInt8]]) { envelope.use(keys: keys) }
+
+    /// Which of the keys a member signed with lately, from 0.
+    func key(of member: MemberID) -> Int? { envelope.key(of: member) }
 
     func drops(_ reason: DropReason) -> UInt64 { envelope.drops(reason) }
 

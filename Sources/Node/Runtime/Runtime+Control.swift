@@ -342,8 +342,10 @@ extension Runtime {
                 return log.add(
                     kind: "reload", text: "nothing changed: adding or removing backends needs a restart", level: .error)
             }
+            rekey(fresh)
             let fixed = configuration.sectionsThatNeedRestart(comparedTo: fresh, me: me)
             readdress(fresh)
+            fence?.reconfigure(members: configuration.gossipAddresses, keys: configuration.gossip.keys)
             configuration.backends = zip(configuration.backends, fresh.backends).map { old, new in
                 var backend = new
                 backend.balance = old.balance
@@ -370,6 +372,15 @@ extension Runtime {
 }
 
 extension Runtime {
+    /// Gossip goes on with the new keys from here on: none of it is lost as long as each node knows what the others sign with.
+    private func rekey(_ fresh: Configuration) {
+        let keys = fresh.gossip.keys
+        guard keys != configuration.gossip.keys, !keys.isEmpty || configuration.nodes.count == 1 else { return }
+        configuration.gossip.keys = keys
+        gossip.use(keys: keys)
+        log.add(kind: "reload", text: "gossip is signed with the first of \(keys.count) keys now")
+    }
+
     /// Another node has moved to another machine: from now on gossip goes there. (Its id and the key tell who it is; who
     /// answers from where was never asked.) This node's own entry needs a restart, as do nodes that come or go.
     private func readdress(_ fresh: Configuration) {

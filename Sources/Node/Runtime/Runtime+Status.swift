@@ -119,6 +119,9 @@ extension Runtime {
                 let what = sections.isEmpty ? "" : "; what differs: \(sections.joined(separator: ", "))"
                 problems.append("node \(id) has another configuration file\(what)")
             }
+            if let key = gossip.key(of: peer.member), key > 0 {
+                problems.append("node \(id) signs gossip with key \(key + 1) of this node's key file, not with key 1")
+            }
             if let condition = peer.condition { problems += weaknesses(of: id, condition, reason: nil) }
         }
         if !awaitsRestart.isEmpty {
