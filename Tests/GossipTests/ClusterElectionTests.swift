@@ -350,3 +350,30 @@ extension ClusterSettings {
         #expect(world.violation == nil)
     }
 }
+
+@Suite("Partial partitions") struct ClusterPartialPartitionTests {
+    @Test(arguments: 1...5) func theOnlyNodeThatReachesAMajorityLeadsThoughItsLogIsBehind(_ seed: UInt64) throws {
+        var settings = ClusterSettings()
+        settings.members = 5
+        let world = ClusterWorld.settled(seed: seed, settings)
+        let leader = try world.someLeader()
+        let hub = (leader + 1) % 5
+        let others = (0..<5).filter { $0 != hub }
+        // Everyone but the hub gets an entry that never commits: no answer reaches the leader.
+        for node in others { world.cut[node][leader] = true }
+        world.setLink(hub, leader, up: false)
+        world.propose(.setWeight(world.settings.servers[0], weight: 3), at: leader)
+        world.run(.milliseconds(20))
+        #expect(others.allSatisfy { world.logEnd($0) > world.logEnd(hub) })
+        world.heal()
+        for one in others { for other in others where one < other { world.setLink(one, other, up: false) } }
+        #expect(world.run(atMost: .seconds(4)) { $0.leader == hub && $0.owners == [hub] })
+        world.heal()
+        #expect(world.run(atMost: .seconds(2)) { $0.isSettled })
+        #expect(world.violation == nil)
+    }
+}
+
+extension ClusterWorld {
+    func logEnd(_ node: Int) -> UInt64 { nodes[node].member?.log.lastIndex ?? 0 }
+}

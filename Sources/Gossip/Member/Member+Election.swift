@@ -179,7 +179,9 @@ extension Member {
         let isPromised = !request.isTransfer && (now < promisedUntil || leadsWithQuorum(now: now))
         let isFree = mayVote && request.term >= votesFromTerm
         if request.isPreVote {
-            let granted = request.term > term && isCovered && !isPromised && mayVote
+            let isWelcome = request.term > term && !isPromised && mayVote
+            let granted = isWelcome && isCovered
+            if isWelcome, !isCovered, let offer = offer(for: request) { send(offer, to: candidate) }
             let reply = VoteReply(term: granted ? request.term : term, isPreVote: true, granted: granted, answers: [])
             return send(.voteReply(reply), to: candidate)
         }

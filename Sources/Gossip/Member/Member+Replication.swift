@@ -136,7 +136,7 @@ extension Member {
     }
 
     /// Puts entries into the log where they are missing or differ, and has them written.
-    private mutating func insert(_ entries: [Entry]) {
+    mutating func insert(_ entries: [Entry]) {
         let fresh = entries.drop { log.term(at: $0.index) == $0.term }
         guard let first = fresh.first else { return }
         log.truncate(from: first.index)

@@ -4,6 +4,7 @@
 // drive the same code. This file holds the state and the three calls; each concern has a file of its own:
 //
 //   Member+Election.swift     follower → pre-candidate → candidate → leader, votes, stickiness, transfer
+//   Member+Offer.swift        entries for a candidate whose log is behind
 //   Member+Replication.swift  appends, commit, apply, snapshots, catching up a peer that can't hear the leader
 //   Member+Ownership.swift    the lease, the fence, released terms, forced ownership
 //   Member+Flows.swift        connections that outlive a planned move
@@ -345,6 +346,7 @@ public struct Member: Sendable {
         case .request(let request, let command, let hops):
             receiveRequest(request, command, hops: hops, from: sender, now: now)
         case .committed(let body): receive(body, now: now)
+        case .offer(let body): receive(body, now: now)
         case .snapshot(let body): receive(body, from: sender, now: now)
         case .snapshotReply(let term, let lastIndex, let received):
             receiveSnapshotReply(term: term, lastIndex: lastIndex, received: received, from: sender, now: now)

@@ -128,6 +128,14 @@ public struct Committed: Equatable, Sendable {
     public var entries: [Entry]
 }
 
+/// Uncommitted entries for a candidate whose log is behind, from one that would vote for it otherwise.
+public struct Offer: Equatable, Sendable {
+    public var previousIndex: UInt64
+    public var previousTerm: UInt64
+    /// Contiguous, from right after `previousIndex`.
+    public var entries: [Entry]
+}
+
 public struct SnapshotChunk: Equatable, Sendable {
     public var term: UInt64
     public var lastIndex: UInt64
@@ -162,6 +170,7 @@ public enum Message: Equatable, Sendable {
     case snapshotReply(term: UInt64, lastIndex: UInt64, received: Int)
     /// An operator wants the leader to hand over, to this member or to the fittest.
     case handoverRequest(to: MemberID?)
+    case offer(Offer)
 
     /// Bytes for Envelope.seal. Fits `Limits.datagramBytesMax` because senders cut lists to `payloadBytesMax`.
     public func encode() -> [UInt8] {
@@ -229,6 +238,9 @@ extension Message {
         case .handoverRequest(let target):
             writer.byte(14)
             writer.member(target)
+        case .offer(let body):
+            writer.byte(15)
+            body.write(to: &writer)
         }
     }
 
@@ -255,6 +267,7 @@ extension Message {
             self = .snapshotReply(
                 term: term, lastIndex: lastIndex, received: reader.count(limit: Limits.snapshotBytesMax))
         case 14: self = .handoverRequest(to: reader.member())
+        case 15: self = .offer(Offer(from: &reader))
         default:
             reader.fail()
             self = .released(term: 0)
@@ -308,9 +321,29 @@ extension Append {
         ownsVIP = reader.flag()
         isGated = reader.flag()
         entries = reader.list { Entry(from: &$0) }
-        for (offset, entry) in entries.enumerated() where entry.index != previousIndex &+ UInt64(offset) &+ 1 {
-            reader.fail()
-        }
+        if !entries.follow(previousIndex) { reader.fail() }
+    }
+}
+
+extension Offer {
+    fileprivate func write(to writer: inout ByteWriter) {
+        writer.varint(previousIndex)
+        writer.varint(previousTerm)
+        writer.list(entries) { $1.write(to: &$0) }
+    }
+
+    fileprivate init(from reader: inout ByteReader) {
+        previousIndex = reader.ordinal()
+        previousTerm = reader.ordinal()
+        entries = reader.list { Entry(from: &$0) }
+        if !entries.follow(previousIndex) { reader.fail() }
+    }
+}
+
+extension [Entry] {
+    /// Contiguous, from right after that index.
+    fileprivate func follow(_ index: UInt64) -> Bool {
+        enumerated().allSatisfy { $1.index == index &+ UInt64($0) &+ 1 }
     }
 }
 
