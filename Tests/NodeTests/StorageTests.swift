@@ -1,6 +1,7 @@
 // StorageTests: real files in a real directory: recovery, crashes between steps, and disks that fail.
 
 import Gossip
+import Proxy
 import Synchronization
 import Testing
 
@@ -17,6 +18,7 @@ final class Faults: FileLayer {
         var failsFrom: Int?
         var code: Int32 = EIO
         var call: String?
+        var hangsAt: String?
     }
 
     private let state = Mutex(State())
@@ -33,11 +35,15 @@ final class Faults: FileLayer {
         }
     }
 
+    /// Every call of this name takes until it is called again with nil.
+    func hang(at call: String?) { state.withLock { $0.hangsAt = call } }
+
     var calls: [String] { state.withLock { $0.calls } }
 
     var disk: Disk { Disk(layer: self) }
 
     private func check(_ call: String) throws(FileFault) {
+        while state.withLock({ $0.hangsAt == call }) { usleep(1000) }
         try state.withLock { state throws(FileFault) in
             defer { state.calls.append(call) }
             if let number = state.failsFrom, state.calls.count >= number { throw FileFault(code: state.code) }
@@ -388,6 +394,32 @@ final class Faults: FileLayer {
         let again = try Storage(directory: scratch.file("data"))
         defer { again.close() }
         #expect(again.recovered == RecoveredState(term: 1, votedFor: "n1", entries: Stored.entries(1...4)))
+    }
+
+    /// A disk that hangs doesn't fail: nobody would say anything for as long as it does.
+    @Test func aHangingDiskIsSaidOnceAndHealed() throws {
+        let faults = Faults()
+        let storage = try Storage(directory: scratch.file("data"), disk: faults.disk)
+        let later = { System.bootNanoseconds() + 5_100_000_000 }
+        storage.look(now: later())
+        #expect(storage.takeCompletions().isEmpty, "nothing waits")
+        faults.hang(at: "fdatasync")
+        defer { faults.hang(at: nil) }
+        storage.submit([.vote(term: 1, votedFor: "n1")], ticket: 1)
+        storage.look(now: System.bootNanoseconds())
+        #expect(storage.takeCompletions().isEmpty, "it has just begun")
+        for _ in 0..<3 { storage.look(now: later()) }
+        let reason = "the disk has not answered for 5 s"
+        #expect(completions(of: storage) { !$0.isEmpty } == [.failed(reason: reason)])
+        storage.submit([.append(Stored.entries(1...2))], ticket: 2)
+        faults.hang(at: nil)
+        #expect(completions(of: storage) { $0.last == .persisted(ticket: 2) }.last == .persisted(ticket: 2))
+        storage.look(now: later())
+        #expect(storage.takeCompletions().isEmpty, "nothing waits any more")
+        storage.close()
+        let again = try Storage(directory: scratch.file("data"))
+        defer { again.close() }
+        #expect(again.recovered == RecoveredState(term: 1, votedFor: "n1", entries: Stored.entries(1...2)))
     }
 
     @Test func operationsThatDoNotFollowStopIt() throws {

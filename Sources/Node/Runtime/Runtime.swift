@@ -172,6 +172,7 @@ final class Runtime {
         if now >= nextWallClock {
             nextWallClock = now.advanced(by: .seconds(1))
             feed(.wallClock(System.wallMilliseconds()), now: now)
+            storage.look(now: now.nanoseconds)
             let reachesGateway = gateway?.isReachable ?? true
             feed(.fitness(answersClients: dataPlane.isResponsive(), reachesGateway: reachesGateway), now: now)
         }

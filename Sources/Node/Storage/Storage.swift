@@ -5,6 +5,7 @@
 // reported as persisted includes all tickets before it.
 //
 //   working --disk error--> failing (said once) --written anew--> working (`persisted` for all that waited)
+//   working --no answer for `silenceMax`--> failing (said once) --the disk answers--> working
 //   working --operations that don't follow, or far too many waiting--> stopped (said once; until a restart)
 //
 // While failing, operations are kept and everything is written anew every `retryMs`, since after a failed fsync the
@@ -25,6 +26,10 @@ final class Storage: Sendable {
 
     /// Operations waiting for a disk that doesn't answer; beyond it storage gives up.
     static let waitingMax = 100_000
+
+    /// How long a disk may take over one write. Beyond it the node is of no use as a leader, whether or not the write
+    /// succeeds in the end.
+    static let silenceMax = Duration.seconds(5)
 
     /// What the directory held at start.
     let recovered: RecoveredState
@@ -67,6 +72,9 @@ final class Storage: Sendable {
     /// Asks for operations to be made durable after all earlier ones. Returns at once. Any thread.
     func submit(_ operations: [StorageOperation], ticket: UInt64) { channel.submit(operations, ticket: ticket) }
 
+    /// Looks whether the disk hangs: the storage thread, which waits for it, can't say so. Call it now and then.
+    func look(now: UInt64) { channel.look(now: now) }
+
     /// What was done since the last call.
     func takeCompletions() -> [Completion] { channel.takeCompletions() }
 
@@ -84,6 +92,10 @@ private final class StorageChannel: Sendable {
         var ticket: UInt64 = 0
         var completions: [Storage.Completion] = []
         var isStopping = false
+        /// Since when something has been waiting for the disk, CLOCK_BOOTTIME nanoseconds; nil when nothing is.
+        var waitingSince: UInt64?
+        /// The last thing that was reported is a failure.
+        var isFailing = false
         /// It said that it gave up: nothing is taken any more.
         var hasGivenUp = false
     }
@@ -109,6 +121,7 @@ private final class StorageChannel: Sendable {
             if state.hasGivenUp { return false }
             state.operations += operations
             state.ticket = ticket
+            if state.waitingSince == nil { state.waitingSince = System.bootNanoseconds() }
             return state.operations.count > Storage.waitingMax
         }
         if isTooMuch { giveUp("the disk didn't take \(Storage.waitingMax) operations; restart this node") }
@@ -141,9 +154,23 @@ private final class StorageChannel: Sendable {
         state.withLock { state in
             // Once given up, a commit that was under way must not look like recovery.
             if case .persisted = completion, state.hasGivenUp { return }
+            if case .persisted(let ticket) = completion {
+                state.waitingSince = ticket == state.ticket ? nil : System.bootNanoseconds()
+                state.isFailing = false
+            } else {
+                state.isFailing = true
+            }
             state.completions.append(completion)
         }
         System.signal(completed)
+    }
+
+    func look(now: UInt64) {
+        let hangs = state.withLock { state in
+            guard let since = state.waitingSince, !state.isFailing, !state.hasGivenUp else { return false }
+            return now >= since + UInt64(Storage.silenceMax.components.seconds) * 1_000_000_000
+        }
+        if hangs { report(.failed(reason: "the disk has not answered for \(Storage.silenceMax.components.seconds) s")) }
     }
 
     func giveUp(_ reason: String) {
