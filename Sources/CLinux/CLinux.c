@@ -8,6 +8,7 @@
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <net/ethernet.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <sched.h>
@@ -138,8 +139,8 @@ int clinux_find_interface(const char *name, struct clinux_interface *found) {
     return outcome;
 }
 
-int clinux_route_socket(uint32_t groups) {
-    int descriptor = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+int clinux_netlink_socket(int protocol, uint32_t groups) {
+    int descriptor = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
     if (descriptor < 0) return -1;
     struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = groups};
     if (bind(descriptor, (struct sockaddr *)&address, sizeof address) == 0) return descriptor;
@@ -161,6 +162,11 @@ uint32_t clinux_socket_drops(int socket) {
     return figures[SK_MEMINFO_DROPS];
 }
 
+void clinux_enlarge_receive_buffer(int socket, int bytes) {
+    if (setsockopt(socket, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) != 0)
+        setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+}
+
 int clinux_packet_socket(void) { return socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); }
 
 int clinux_packet_listener(int interface_index, uint16_t ethernet_type) {
@@ -178,6 +184,8 @@ int clinux_packet_listener(int interface_index, uint16_t ethernet_type) {
 
 ssize_t clinux_send_frame(int socket, int interface_index, const void *frame, size_t length) {
     struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = interface_index};
+    // Filters on the way out go by it; some kernels don't find it in the frame themselves.
+    if (length >= ETH_HLEN) memcpy(&address.sll_protocol, (const char *)frame + 12, 2);
     return sendto(socket, frame, length, MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof address);
 }
 

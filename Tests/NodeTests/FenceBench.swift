@@ -154,6 +154,7 @@ final class FenceBench {
             switch change {
             case .appeared(let entry): note(.appeared(entry.address.host))
             case .vanished(let entry): note(.vanished(entry.address.host))
+            case .link: break
             case .overrun: fatalError("the record has a hole")
             }
         }

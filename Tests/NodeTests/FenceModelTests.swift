@@ -1,10 +1,49 @@
-// FenceModelTests: FenceState among a modelled kernel, a modelled `ip` and a main process that does anything, at random
-// but repeatably. `ip` executes lines as late as it likes, announcements arrive late, everything may stand still.
+// FenceModelTests: FenceState among a modelled kernel, modelled `ip` and `nft` and a main process that does anything, at
+// random but repeatably. Lines are executed as late as the tools like, announcements arrive late, everything may stand
+// still, somebody else removes addresses and tables.
 
 import Gossip
 import Testing
 
 @testable import Node
+
+/// The table in the kernel, and `nft`.
+private struct ModelGate {
+    static let grace: Duration = .milliseconds(40)
+
+    struct Line {
+        let line: GateLine
+        let id: UInt64
+        /// Of the elements.
+        let time: Duration
+    }
+
+    var hasTable = false
+    var openUntil = Instant(nanoseconds: 0)
+    var forwarding: MemberID?
+    var lines: [Line] = []
+    /// Ended, which the fence doesn't know yet: what is written goes nowhere.
+    var isDead = false
+    var news: [GateState.Event] = []
+
+    /// False when `nft` would refuse it.
+    mutating func execute(_ line: Line, now: Instant) -> Bool {
+        if line.line == .install {
+            self.hasTable = true
+            forwarding = nil
+            openUntil = now
+        }
+        if line.line == .remove { hasTable = false } else if !hasTable { return false }
+        switch line.line {
+        case .open: openUntil = now.advanced(by: line.time)
+        case .serve, .close: openUntil = now
+        case .forward(let member): forwarding = member
+        case .keep: forwarding = nil
+        case .install, .remove, .learn, .remember: break
+        }
+        return true
+    }
+}
 
 private struct FenceModel {
     var state: FenceState
@@ -26,11 +65,14 @@ private struct FenceModel {
     var ended = false
     var story: [String] = []
     var violations: [String] = []
+    var gate = ModelGate()
+    var forward: MemberID?
 
     init(seed: UInt64) {
         generator = SplitMix(seed: seed)
         hasVIP = seed % 3 == 0
-        state = FenceState(vips: ["v"], now: now)
+        state = FenceState(
+            vips: ["v"], gate: seed % 4 == 0 ? .never : .ifUsable, lineGrace: ModelGate.grace, now: now)
         act()
     }
 
@@ -38,10 +80,14 @@ private struct FenceModel {
         for _ in 0..<steps where !ended && violations.isEmpty { step() }
     }
 
-    private mutating func check(_ holds: Bool, _ rule: String) { if !holds { violations.append(rule) } }
+    private mutating func check(_ holds: Bool, _ rule: String) {
+        if holds { return }
+        violations.append(rule)
+        story.append("VIOLATED: \(rule)")
+    }
 
     private mutating func step() {
-        switch generator.next() % 16 {
+        switch generator.next() % 27 {
         case 0...3: pass(milliseconds: generator.next() % 30)
         case 4: pass(milliseconds: generator.next() % 400)
         case 5, 6, 7: execute()
@@ -59,7 +105,20 @@ private struct FenceModel {
             lines = []
             tell(.toolEnded(reason: "x"))
         case 14 where generator.next() % 2 == 0: remove(by: "somebody")
-        case 15 where generator.next() % 32 == 0: tell(.closed)
+        case 15 where generator.next() % 32 == 0: tell(generator.next() % 2 == 0 ? .closed : .bye)
+        case 16:
+            order += 1
+            tell(.yield(order: order))
+        case 17:
+            forward = [nil, MemberID(1), MemberID(2)][Int(generator.next() % 3)]
+            tell(.forward(to: forward))
+        case 18...22:
+            executeGateLine(refusing: generator.next() % 40 == 0)
+            // Mostly it is quick.
+            if generator.next() % 4 != 0 { hearGate() }
+        case 23, 24: hearGate()
+        case 25 where generator.next() % 8 == 0: disturb()
+        case 26: beQuick()
         default: tell(.tick)
         }
     }
@@ -67,10 +126,13 @@ private struct FenceModel {
     /// Time goes on; the fence is woken at its deadline unless everything stands still.
     private mutating func pass(milliseconds: UInt64) {
         let end = now.advanced(by: .milliseconds(Int(milliseconds)))
+        var ticks = 0
         let frozen = generator.next() % 4 == 0
         while !frozen, let deadline = state.deadline, deadline <= end, violations.isEmpty, !ended {
             move(to: max(now.advanced(by: .microseconds(100)), deadline))
             tell(.tick)
+            ticks += 1
+            check(ticks < 200, "it is woken for something")
         }
         if now < end { move(to: end) }
     }
@@ -82,6 +144,71 @@ private struct FenceModel {
         if let killAt, now >= killAt {
             ended = true
             lines = []
+        }
+    }
+
+    private mutating func executeGateLine(refusing: Bool) {
+        guard !gate.lines.isEmpty, !ended else { return }
+        let line = gate.lines.removeFirst()
+        story.append("nft executes \(line.line)\(refusing ? ", which fails" : "")")
+        if case .open(let until) = line.line {
+            check(killAt.map { now < $0 } ?? false, "a line that opens is executed with the kernel's timer standing")
+            check(
+                now.advanced(by: line.time) <= until.advanced(by: ModelGate.grace), "the gate is open after the lease")
+        }
+        let isDone = !refusing && gate.execute(line, now: now)
+        gate.news.append(isDone ? .committed(line: line.id) : .refused(line: line.id, reason: "x"))
+    }
+
+    /// For once nothing is late.
+    private mutating func beQuick() {
+        for _ in 0..<20 where !ended && violations.isEmpty {
+            execute()
+            deliver()
+            executeGateLine(refusing: false)
+            hearGate()
+            tell(.tick)
+        }
+    }
+
+    private mutating func hearGate() { if !gate.news.isEmpty { tell(.gate(gate.news.removeFirst())) } }
+
+    /// Somebody else, or `nft` by itself.
+    private mutating func disturb() {
+        switch generator.next() % 3 {
+        case 0:
+            gate.hasTable = false
+            gate.news.append(.disturbed)
+        case 1:
+            gate.lines = []
+            gate.isDead = true
+            gate.news.append(.ended(reason: "x"))
+        default: tell(.gate(.relinked))
+        }
+    }
+
+    private mutating func tend(_ effect: GateState.Effect) {
+        switch effect {
+        case .start:
+            gate.lines = []
+            gate.isDead = false
+        case .stop:
+            gate.lines = []
+            gate.news.append(.stopped)
+        case .write(let line, let id):
+            check(gate.lines.isEmpty, "one line at a time")
+            var time = Duration.zero
+            if case .open(let until) = line {
+                check(!holds.isEmpty, "a hold that was reported as done with opens the gate")
+                time = now.duration(to: until) - GateState.Timing.tick
+                check(
+                    now < gate.openUntil || gate.forwarding == forward,
+                    "what is to be forwarded is, before the gate opens")
+                if time < .milliseconds(1) { return state.step(.gate(.withheld(line: id)), now: now) }
+            }
+            if !gate.isDead { gate.lines.append(.init(line: line, id: id, time: time)) }
+        case .findFlows: state.step(.gate(.found(parts: Int(generator.next() % 3))), now: now)
+        case .report(let answer): reports.append(answer)
         }
     }
 
@@ -99,8 +226,10 @@ private struct FenceModel {
         story.append("ip executes \(line)")
         switch line {
         case .put:
-            check(killAt.map { now < $0 } ?? false, "a line that adds is executed with the kernel's timer standing")
-            check(now < until.advanced(by: FenceState.Timing.killGrace), "an address is added late")
+            if !isSilent || !isGated {
+                check(killAt.map { now < $0 } ?? false, "a line that adds is executed with the kernel's timer standing")
+                check(now < until.advanced(by: FenceState.Timing.killGrace), "an address is added late")
+            }
             hasVIP = true
             validUntil = now.advanced(by: .milliseconds(1050))
             announcements.append(.appeared(vip: 0))
@@ -124,13 +253,18 @@ private struct FenceModel {
         while let effect = state.nextEffect() {
             story.append("    \(effect)")
             switch effect {
-            case .startTool, .announce: break
+            case .startTool: break
+            case .announce:
+                check(
+                    !isGated || now < gate.openUntil || !gate.news.isEmpty,
+                    "announced through an open gate, as far as known")
+            case .gate(let effect): tend(effect)
             case .stopTool: lines = []
             case .write(let line, _, let before):
                 if case .put = line {
-                    check(before.map { now < $0 } ?? false, "a line that adds is written within the lease")
+                    check(before.map { now < $0 } ?? isGated, "a line that adds is written within the lease")
                     check(!lines.contains(line), "one line that adds at a time")
-                    check(!holds.isEmpty, "an order that was reported as done with has an effect")
+                    check(!holds.isEmpty || isGated, "an order that was reported as done with has an effect")
                 }
                 lines.append(line)
             case .look:
@@ -139,18 +273,25 @@ private struct FenceModel {
                 state.step(.looked(present: [hasVIP], strays: []), now: now)
             case .killAt(let time):
                 killAt = time
-                if time == nil { check(isGone, "disarmed when all is gone") }
+                if time == nil { check(isSilent, "disarmed when nothing answers") }
             case .report(let answer):
                 reports.append(answer)
                 if case .dropped(let done, _, _) = answer {
-                    check(isGone, "dropped is said when all is gone")
+                    check(isSilent, "dropped is said when nothing answers")
                     holds.removeAll { $0 <= done }
                 }
                 if case .ready = answer { check(isGone, "ready is said when all is gone") }
-            case .release: check(isGone, "the release is said when all is gone")
+            case .release: check(isSilent, "the release is said when nothing answers")
             case .exit: ended = true
             }
         }
+    }
+
+    private var isGated: Bool { reports.contains(.gate(isUsable: true, reason: "")) }
+
+    /// Nobody who asks for the VIP is answered, nor will be. A gate that somebody else has removed is his doing.
+    private var isSilent: Bool {
+        isGone || (isGated && now >= gate.openUntil && !gate.lines.contains { $0.line.opens })
     }
 
     private var isGone: Bool { !hasVIP && !lines.contains { if case .put = $0 { true } else { false } } }
@@ -160,19 +301,23 @@ private struct FenceModel {
     @Test func nothingBreaksItsRules() {
         var held = 0
         var dropped = 0
+        var gated = 0
         for seed in 1...1500 as ClosedRange<UInt64> {
             var model = FenceModel(seed: seed)
             model.run(steps: 200)
             if !model.violations.isEmpty {
-                Issue.record("seed \(seed): \(model.violations)\n\(model.story.suffix(30).joined(separator: "\n"))")
+                Issue.record(
+                    "seed \(seed): \(model.violations)\n\(model.story.filter { !$0.hasSuffix(": tick") }.suffix(30).joined(separator: "\n"))"
+                )
                 return
             }
             for report in model.reports {
                 if case .held = report { held += 1 }
                 if case .dropped = report { dropped += 1 }
+                if report == .gate(isUsable: true, reason: "") { gated += 1 }
             }
         }
         // The runs went somewhere.
-        #expect(held > 700 && dropped > 700, "\(held) held, \(dropped) dropped")
+        #expect(held > 700 && dropped > 700 && gated > 700, "\(held) held, \(dropped) dropped, \(gated) gated")
     }
 }

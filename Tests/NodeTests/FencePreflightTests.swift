@@ -17,14 +17,16 @@ struct FencePreflightTests {
     @Test func findsNothingWhereAllIsWell() throws {
         let bench = try FenceBench()
         defer { bench.close() }
-        #expect(FencePreflight.check(vips: [try vip("10.88.0.100", "eth0"), try vip("fd88::1", "eth0")]) == [])
-        #expect(FencePreflight.check(vips: []) == [])
+        #expect(
+            FencePreflight.check(vips: [try vip("10.88.0.100", "eth0"), try vip("fd88::1", "eth0")], gate: .never) == []
+        )
+        #expect(FencePreflight.check(vips: [], gate: .required) == [])
     }
 
     @Test func namesTheInterfacesThereAre() throws {
         let bench = try FenceBench()
         defer { bench.close() }
-        let problems = FencePreflight.check(vips: [try vip("10.88.0.100", "eth9")])
+        let problems = FencePreflight.check(vips: [try vip("10.88.0.100", "eth9")], gate: .never)
         #expect(problems.count == 1)
         let problem = try #require(problems.first)
         #expect(problem.isFatal)
@@ -36,7 +38,7 @@ struct FencePreflightTests {
         let bench = try FenceBench(before: "ip link set eth0 down")
         defer { bench.close() }
         #expect(
-            FencePreflight.check(vips: [try vip("10.88.0.100", "eth0")]) == [
+            FencePreflight.check(vips: [try vip("10.88.0.100", "eth0")], gate: .never) == [
                 .init(
                     text: "vip 10.88.0.100/32: interface eth0 is down: ip link set eth0 up", isFatal: false)
             ])
@@ -45,7 +47,7 @@ struct FencePreflightTests {
     @Test func refusesIPv6WhereItIsOff() throws {
         let bench = try FenceBench(before: "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
         defer { bench.close() }
-        let problems = FencePreflight.check(vips: [try vip("fd88::1", "eth0")])
+        let problems = FencePreflight.check(vips: [try vip("fd88::1", "eth0")], gate: .never)
         #expect(problems.map(\.isFatal) == [true])
         #expect(problems.first?.text.contains("sysctl -w net.ipv6.conf.eth0.disable_ipv6=0") == true)
     }

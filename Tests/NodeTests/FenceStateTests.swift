@@ -16,6 +16,7 @@ private struct Stage {
     init(vips: [String] = ["v"], present: [Bool]? = nil) {
         state = FenceState(vips: vips, now: Stage.at(1000))
         _ = drain()
+        _ = tell(.gate(.ended(reason: "no nft")))
         _ = tell(.looked(present: present ?? vips.map { _ in false }, strays: []))
     }
 
@@ -86,8 +87,14 @@ extension [FenceState.Effect] {
         var state = FenceState(vips: ["v"], now: Stage.at(0))
         #expect(state.nextEffect() == .look)
         #expect(state.nextEffect() == .startTool)
+        #expect(state.nextEffect() == .gate(.start))
+        #expect(state.nextEffect() == .gate(.write(.remove, id: 1)))
         #expect(state.nextEffect() == nil)
         state.step(.looked(present: [false], strays: []), now: Stage.at(0))
+        // A table that an earlier life left is swept first.
+        #expect(state.nextEffect() == nil)
+        state.step(.gate(.committed(line: 1)), now: Stage.at(0))
+        #expect(state.nextEffect() == .gate(.stop))
         #expect(state.nextEffect() == .report(.ready))
         #expect(state.nextEffect() == nil)
         #expect(state.deadline == nil)
@@ -95,6 +102,7 @@ extension [FenceState.Effect] {
 
     @Test func sweepsWhatAnEarlierLifeLeft() {
         var state = FenceState(vips: ["v"], now: Stage.at(0))
+        state.step(.gate(.ended(reason: "no nft")), now: Stage.at(0))
         while state.nextEffect() != nil {}
         state.step(.looked(present: [true], strays: []), now: Stage.at(0))
         #expect(state.nextEffect() == .write(.remove(vip: 0), id: 1, before: nil))

@@ -73,8 +73,11 @@ struct clinux_interface {
 /// Fills `found`; 0 or -1 with errno (ENODEV: there is none of that name).
 int clinux_find_interface(const char *name, struct clinux_interface *found);
 
-/// A non-blocking NETLINK_ROUTE socket subscribed to `groups` (RTMGRP_…); -1 with errno.
-int clinux_route_socket(uint32_t groups);
+/// A non-blocking netlink socket for `protocol` (NETLINK_…), subscribed to `groups` (a bit each); -1 with errno.
+int clinux_netlink_socket(int protocol, uint32_t groups);
+
+/// Room for what a socket hasn't been asked for yet, past the system's limit where allowed (CAP_NET_ADMIN).
+void clinux_enlarge_receive_buffer(int socket, int bytes);
 
 /// Has the kernel run a classic BPF program over what a socket is to receive, before it takes room in the socket's
 /// buffer; 0 or -1 with errno.

@@ -1,5 +1,5 @@
 // FenceProcess: the process `triad fence`, which alone touches the VIPs. The shell around FenceState: its descriptors,
-// its clock, its `ip`.
+// its clock, its `ip` and its gate.
 //
 // A child of the main process, started by FenceLink with the packet pair as standard input, in a session of its own,
 // deaf to SIGINT, SIGTERM and SIGHUP: it ends when the pair closes and the VIPs are gone, when it is told to, or when
@@ -12,14 +12,15 @@ import Gossip
 import Proxy
 
 struct FenceProcess: ~Copyable {
-    private enum Source: UInt8 { case link = 1, watch, tool }
+    private enum Source: UInt8 { case link = 1, watch, tool, gate, gateTool }
 
     private var settings: FenceSettings
     private var state: FenceState
     private let reactor: Reactor
     private var watch: AddressWatch
     private var announcer: Announcer?
-    private var tool = FenceTool()
+    private var tool = FenceTool(.ip)
+    private var gate: Gate
     private let killTimer: KillTimer
     private var envelope: Envelope
     private let udp: Int32
@@ -98,7 +99,9 @@ struct FenceProcess: ~Copyable {
             clusterTag: settings.clusterTag, me: settings.me, memberCount: settings.members.count,
             boot: settings.boot, keys: settings.keys, sequenceStart: Envelope.fenceSequenceBit | start)
         state = FenceState(
-            vips: settings.vips.map { "\($0.text) on \($0.interface)" }, now: Instant(nanoseconds: start))
+            vips: settings.vips.map { "\($0.text) on \($0.interface)" }, gate: settings.gate,
+            lineGrace: settings.lineGrace, now: Instant(nanoseconds: start))
+        gate = Gate(settings, start: start)
         self.reactor = reactor
         self.watch = watch
         announcer = try? Announcer()
@@ -112,6 +115,10 @@ struct FenceProcess: ~Copyable {
     // MARK: events
 
     private mutating func loop() {
+        // Where it fails no line of the gate's is ever confirmed, so there is none.
+        if let descriptor = gate.watchDescriptor {
+            try? reactor.registerForReading(descriptor, Token(kind: Source.gate.rawValue, slot: 0))
+        }
         act()
         while !exiting {
             let count = reactor.wait(timeoutMs: timeoutMs)
@@ -120,10 +127,12 @@ struct FenceProcess: ~Copyable {
                 case .link: hearMain()
                 case .watch: hearKernel()
                 case .tool: hearTool()
+                case .gate, .gateTool: hearGate()
                 case nil: break
                 }
             }
             if mustLook { look() }
+            if gate.isWaiting { hearGate() }
             step(.tick)
             act()
         }
@@ -131,7 +140,7 @@ struct FenceProcess: ~Copyable {
 
     /// Up to a millisecond late, which is why FenceState begins to let go that much earlier.
     private var timeoutMs: Int32 {
-        if mustLook { return 1 }
+        if mustLook || gate.isWaiting { return 1 }
         guard let deadline = state.deadline else { return -1 }
         let milliseconds = Self.now.duration(to: deadline).milliseconds.rounded(.up)
         return Int32(max(0, min(milliseconds, 60_000)))
@@ -162,13 +171,14 @@ struct FenceProcess: ~Copyable {
         case .reconfigured(let members, let keys):
             guard members.count == settings.members.count, !keys.isEmpty || members.count == 1 else { return }
             settings.members = members
+            gate.members = members
             envelope.use(keys: keys)
         case .hold(let until, let term, let order, let release):
             self.release = release
             step(.hold(until: until, term: term, order: order))
-        // As long as there is no gate.
-        case .drop(let order), .yield(let order): step(.drop(order: order))
-        case .forward: break
+        case .drop(let order): step(.drop(order: order))
+        case .yield(let order): step(.yield(order: order))
+        case .forward(let member): step(.forward(to: member))
         case .bye: step(.bye)
         }
     }
@@ -176,7 +186,10 @@ struct FenceProcess: ~Copyable {
     private mutating func hearKernel() {
         for change in watch.takeChanges() {
             switch change {
-            case .overrun: step(.overrun)
+            case .overrun:
+                step(.overrun)
+                if gate.hasNewInterface() { step(.gate(.relinked)) }
+            case .link: if gate.hasNewInterface() { step(.gate(.relinked)) }
             case .appeared(let entry):
                 switch place(entry) {
                 case .vip(let vip): step(.appeared(vip: vip))
@@ -204,6 +217,10 @@ struct FenceProcess: ~Copyable {
         }
     }
 
+    private mutating func hearGate() {
+        for event in gate.take() { step(.gate(event)) }
+    }
+
     private enum Place {
         case vip(Int)
         case stray(FenceStray)
@@ -226,6 +243,7 @@ struct FenceProcess: ~Copyable {
     private mutating func act() {
         while let effect = state.nextEffect() {
             switch effect {
+            case .gate(let effect): tend(effect)
             case .startTool: startTool()
             case .stopTool: tool.stop()
             case .write(let line, let id, let before): write(line, id, before)
@@ -247,6 +265,30 @@ struct FenceProcess: ~Copyable {
         } catch {
             tool.stop()
             step(.toolEnded(reason: "\(error)"))
+        }
+    }
+
+    private mutating func tend(_ effect: GateState.Effect) {
+        switch effect {
+        case .start:
+            if let problem = gate.start(keep: announcer?.socket ?? -1) {
+                return step(.gate(.ended(reason: problem)))
+            }
+            guard let descriptor = gate.toolDescriptor else { return }
+            do throws(SystemError) {
+                try reactor.registerForReading(descriptor, Token(kind: Source.gateTool.rawValue, slot: 0))
+            } catch {
+                gate.stop()
+                step(.gate(.ended(reason: "\(error)")))
+            }
+        case .stop: gate.stop()
+        case .write(let line, let id):
+            // What others did before this line must not be taken for something that came after it.
+            hearGate()
+            if let event = gate.write(line, id: id, addresses: &watch) { step(.gate(event)) }
+            for complaint in gate.takeComplaints() { warn(complaint) }
+        case .findFlows: step(.gate(.found(parts: gate.findFlows())))
+        case .report(let answer): report(answer)
         }
     }
 

@@ -12,6 +12,14 @@
 //                                  │ letting go: a hold waits until it is done │ ─▶ bye: exit
 //                                  └───────────────────────────────────────────┘
 //
+// With a usable gate (GateState) the addresses stay as they are above, and the gate is opened with a hold, when what
+// is to be forwarded is, and closed first of all that lets go. `held` then needs the open gate, and whoever lets
+// go is silent as soon as it is closed:
+//
+//      ┌──────┐ ─────────────── yield ──────────────▶ ┌──────────┐  gate closed (dropped), packets taken, ⟲ renew
+//      │ held │ ◀── hold(until), gate closed before ── │ yielding │ ── drop · closed · bye ──▶ letting go
+//      └──────┘                                       └──────────┘
+//
 // Rules that safety rests on (DESIGN.md 2.3):
 //  - A VIP is added or renewed only while now < until. The shell looks at the clock again right before it writes.
 //  - At most one line that adds is with `ip` at any time, and it counts as with `ip` until the kernel has said that it
@@ -19,92 +27,12 @@
 //  - From before the first such line until the kernel has confirmed that every VIP is gone, a timer of the kernel
 //    stands that kills this process, and with it `ip`, shortly after `until`. So a line that was written and not yet
 //    executed when everything was stopped is never executed later than that, whoever wakes first.
-//  - `dropped` and the release are said only when the kernel shows no VIP and no adding line can be left.
+//  - `dropped` and the release are said only when nothing here can answer for a VIP: the kernel shows none and no adding
+//    line can be left, or the gate is closed and no opening line can be left.
 
 import Gossip
 
-/// A line for `ip`.
-enum FenceLine: Equatable, Sendable {
-    /// Adds a VIP or renews it, for one second.
-    case put(vip: Int)
-    case remove(vip: Int)
-    case clear(FenceStray)
-}
-
-/// A VIP's address where it should not be: on another interface or with another prefix length.
-struct FenceStray: Equatable, Sendable {
-    var vip: Int
-    var prefix: Int
-    var interface: String
-}
-
 struct FenceState: Sendable {
-    enum Event: Equatable, Sendable {
-        case tick
-        /// - Parameter order: numbers the orders to hold or drop; grows.
-        case hold(until: Instant, term: UInt64, order: UInt64)
-        case drop(order: UInt64)
-        /// The main process is gone.
-        case closed
-        case bye
-        /// The kernel announced a VIP: added, or renewed.
-        case appeared(vip: Int)
-        case vanished(vip: Int)
-        case strayAppeared(FenceStray)
-        case strayVanished(FenceStray)
-        /// The answer to `look`: what there is now.
-        case looked(present: [Bool], strays: [FenceStray])
-        /// Announcements of the kernel were lost.
-        case overrun
-        /// `ip` refused a line; all lines before it are done.
-        case refused(line: UInt64, reason: String)
-        /// The shell didn't write a line, since it was too late for it.
-        case withheld(line: UInt64)
-        /// `ip` ended or could not be started.
-        case toolEnded(reason: String)
-    }
-
-    enum Effect: Equatable, Sendable {
-        case startTool
-        case stopTool
-        /// - Parameters:
-        ///   - id: names it in `refused` and `withheld`.
-        ///   - before: the time from which on it must not be written; nil: any time.
-        case write(FenceLine, id: UInt64, before: Instant?)
-        /// Ask the kernel for all addresses; answered with `looked`.
-        case look
-        /// Set the timer that kills this process; nil disarms it.
-        case killAt(Instant?)
-        case announce(vip: Int)
-        case report(FenceAnswer)
-        /// Tell the peers that the lease is released.
-        case release
-        case exit
-    }
-
-    enum Timing {
-        static let renewal: Duration = .milliseconds(300)
-        /// Letting go begins this long before `until`, so that it is done by then.
-        static let lead: Duration = .milliseconds(3)
-        /// The kernel kills this process that long after `until`. A late line can put an address back no later than
-        /// this, for at most 1.25 s: within the 1.3 s that a new owner waits (`Timing.addressLifetime`).
-        static let killGrace: Duration = .milliseconds(30)
-        /// A line unanswered for that long: `ip` is stopped, hangs or starves.
-        static let stuckHolding: Duration = .milliseconds(50)
-        static let stuckLettingGo: Duration = .milliseconds(10)
-        /// Between two tries at the same VIP.
-        static let retry: Duration = .milliseconds(20)
-        static let retryMax: Duration = .milliseconds(500)
-        /// Announcements after a VIP appeared; then every `announceEvery`.
-        static let burst: [Duration] = [.zero, .milliseconds(50), .milliseconds(150), .milliseconds(800)]
-        static let announceEvery: Duration = .seconds(10)
-        static let releases: [Duration] = [.zero, .milliseconds(30), .milliseconds(70)]
-        /// An orphan that can't let go ends all the same; the address's lifetime does the rest.
-        static let leaving: Duration = .seconds(2)
-        /// An `ip` that has stood this long without anything to do counts as working again.
-        static let provenAfter: Duration = .seconds(1)
-    }
-
     private struct Slot: Sendable {
         let text: String
         var present = false
@@ -130,6 +58,11 @@ struct FenceState: Sendable {
 
     private enum Leaving: Sendable { case closed, bye }
 
+    private var gate: GateState
+    private var wasOpen = false
+    /// Keeps the addresses without holding: a planned move.
+    private var yielding = false
+
     private var slots: [Slot]
     private var strays: [FenceStray] = []
     /// The next try at strays.
@@ -146,15 +79,18 @@ struct FenceState: Sendable {
     private var toldReady = false
     private var leaving: Leaving?
     private var leaveBy = Instant(nanoseconds: .max)
-    /// Set once all is gone and the peers are being told; nothing is swept any more.
     private var releaseAt: Instant?
+    /// Leaving, and all was gone: nothing is swept any more, since it may be the next fence's.
+    private var isEmptied = false
     private var releasesSent = 0
     private var exited = false
 
     private var inFlight: [Sent] = []
     private var lineID: UInt64 = 0
     private var looking = false
-    private var killArmed = false
+    /// When the kernel is to kill this process for the addresses' sake, and when it will.
+    private var killForAddress: Instant?
+    private var killSet: Instant?
     private var toolRuns = false
     private var toolStartAt = Instant(nanoseconds: 0)
     private var toolBackoff = Timing.retry
@@ -166,8 +102,9 @@ struct FenceState: Sendable {
     private var nextIndex = 0
 
     /// - Parameter vips: their text, for reports.
-    init(vips: [String], now: Instant) {
+    init(vips: [String], gate use: GateUse = .never, lineGrace: Duration = .milliseconds(40), now: Instant) {
         slots = vips.map { Slot(text: $0) }
+        gate = GateState(use, lineGrace: lineGrace, now: now)
         look()
         advance(now)
     }
@@ -186,6 +123,10 @@ struct FenceState: Sendable {
         case .drop(let order):
             lastOrder = order
             letGo(.commanded, now)
+        case .yield(let order):
+            lastOrder = order
+            yield(now)
+        case .forward(let member): gate.forwardTo = member
         case .closed: leave(.closed, now)
         case .bye: leave(.bye, now)
         case .appeared(let vip): appeared(vip, now)
@@ -197,6 +138,7 @@ struct FenceState: Sendable {
         case .refused(let line, let reason): refused(line, reason, now)
         case .withheld(let line): inFlight.removeAll { $0.id == line }
         case .toolEnded(let reason): toolEnded(reason, now)
+        case .gate(let event): gate.step(event, now: now)
         }
         advance(now)
     }
@@ -222,23 +164,28 @@ struct FenceState: Sendable {
             times.append(oldest.at.advanced(by: stuckAfter))
         } else if !toolRuns {
             times.append(toolStartAt)
-        } else if releaseAt == nil {
-            for slot in slots where holding || slot.present { times.append(slot.dueAt) }
+        } else if !isEmptied {
+            for slot in slots where keeping ? mayPut : slot.present {
+                times.append(slot.dueAt)
+            }
             if !strays.isEmpty { times.append(clearAt) }
-            if failing != nil { times.append(toolStartAt.advanced(by: Timing.provenAfter)) }
+            if failing != nil, !holding || wasOpen { times.append(toolStartAt.advanced(by: Timing.provenAfter)) }
         }
-        for slot in slots { if let at = slot.announceAt { times.append(at) } }
+        if wasOpen { for slot in slots { if let at = slot.announceAt { times.append(at) } } }
+        if let at = gate.deadline { times.append(at) }
         return times.min()
     }
 
     // MARK: commands
 
     private var holding: Bool { until != nil && owed == nil && leaving == nil }
+    /// The addresses are to be here.
+    private var keeping: Bool { holding || yielding }
 
     private mutating func hold(_ newUntil: Instant, _ newTerm: UInt64, _ now: Instant) {
         guard leaving == nil else { return }
         // Too late to begin: taken in all the same, and answered, so that nobody waits for the end of it.
-        guard now < newUntil.advanced(by: .zero - Timing.lead) else { return letGo(.expired, now) }
+        guard now < newUntil.advanced(by: .zero - Timing.lead), !gate.forbids else { return letGo(.expired, now) }
         if until == nil {
             beganWith = lastOrder
             for index in slots.indices {
@@ -249,13 +196,25 @@ struct FenceState: Sendable {
         until = newUntil
         term = newTerm
         everHeld = true
-        killArmed = true
-        effects.append(.killAt(newUntil.advanced(by: Timing.killGrace)))
+        killForAddress = newUntil.advanced(by: Timing.killGrace)
+        armKill()
+    }
+
+    /// Without a gate that could keep the address silent, or an address to keep, this is letting go.
+    private mutating func yield(_ now: Instant) {
+        let isSettled = slots.allSatisfy { $0.present && $0.confirmed }
+        guard leaving == nil, gate.isUsable, yielding || (holding && isSettled) else { return letGo(.commanded, now) }
+        until = nil
+        toldHeld = nil
+        owed = owed ?? .commanded
+        yielding = true
+        for index in slots.indices { slots[index].announceAt = nil }
     }
 
     private mutating func letGo(_ cause: FenceDropCause, _ now: Instant) {
         until = nil
         toldHeld = nil
+        yielding = false
         owed = owed ?? cause
         for index in slots.indices {
             slots[index].confirmed = false
@@ -283,16 +242,16 @@ struct FenceState: Sendable {
         if let ours { inFlight.removeFirst(ours + 1) }
         slots[vip].present = true
         guard ours != nil else {
-            if !holding { slots[vip].unwanted = owed == nil }
+            if !keeping { slots[vip].unwanted = owed == nil }
             return
         }
         worked()
         slots[vip].refusal = nil
-        guard holding else { return }
+        guard keeping else { return }
         slots[vip].dueAt = now.advanced(by: Timing.renewal)
         slots[vip].confirmed = true
         slots[vip].unwanted = false
-        if slots[vip].announceAt == nil {
+        if slots[vip].announceAt == nil, holding {
             slots[vip].announceAt = now
             slots[vip].announcements = 0
         }
@@ -315,7 +274,7 @@ struct FenceState: Sendable {
 
     private mutating func gone(_ vip: Int, _ now: Instant) {
         slots[vip].present = false
-        if holding, slots[vip].confirmed {
+        if keeping, slots[vip].confirmed {
             slots[vip].lost = true
             slots[vip].confirmed = false
             slots[vip].announceAt = nil
@@ -325,7 +284,7 @@ struct FenceState: Sendable {
         }
         if slots[vip].unwanted {
             slots[vip].unwanted = false
-            if !holding { effects.append(.report(.swept(slots[vip].text))) }
+            if !keeping { effects.append(.report(.swept(slots[vip].text))) }
         }
     }
 
@@ -348,14 +307,14 @@ struct FenceState: Sendable {
         for vip in slots.indices {
             if present[vip], !slots[vip].present {
                 slots[vip].present = true
-                if !holding, owed == nil { slots[vip].unwanted = true }
+                if !keeping, owed == nil { slots[vip].unwanted = true }
             } else if !present[vip], slots[vip].present {
                 gone(vip, now)
             }
             if let reason = slots[vip].refusal {
                 slots[vip].refusal = nil
                 // A removal that finds nothing to remove is no failure.
-                if holding || present[vip] { failed(reason, now) }
+                if keeping || present[vip] { failed(reason, now) }
             }
         }
     }
@@ -406,7 +365,10 @@ struct FenceState: Sendable {
 
     // MARK: what follows
 
-    private var stuckAfter: Duration { holding ? Timing.stuckHolding : Timing.stuckLettingGo }
+    /// Whoever yields must stay silent, also if his address comes back.
+    private var mayPut: Bool { holding ? gate.allowsAddress : gate.isSilent }
+
+    private var stuckAfter: Duration { keeping ? Timing.stuckHolding : Timing.stuckLettingGo }
 
     private mutating func advance(_ now: Instant) {
         expire(now)
@@ -415,14 +377,56 @@ struct FenceState: Sendable {
             toolRuns = true
             effects.append(.startTool)
         }
-        if toolRuns, !looking, releaseAt == nil {
-            if holding { put(now) } else { remove(now) }
+        tendGate(now)
+        if toolRuns, !looking, !isEmptied {
+            if !keeping { remove(now) } else if mayPut { put(now) }
             clear(now)
         }
         announce(now)
         settle(now)
         release(now)
-        if leaving != nil, now >= leaveBy { exit() }
+        if isDone || (leaving != nil && now >= leaveBy) { exit() }
+    }
+
+    private mutating func tendGate(_ now: Instant) {
+        if holding { yielding = false }
+        if leaving != nil {
+            gate.wish = isEmptied ? .gone : .closed
+        } else if holding, let until {
+            gate.wish = .open(until: until)
+        } else {
+            gate.wish = yielding ? .serving : .closed
+        }
+        gate.advance(now)
+        // The timer stands before the line that it stands for is written, and until whoever has it is killed.
+        let kill = killTime
+        if let kill, killSet.map({ kill < $0 }) ?? true { armKill() }
+        for effect in gate.takeEffects() {
+            switch effect {
+            case .report(.recovered) where failing != nil: break
+            case .report(let answer): effects.append(.report(answer))
+            default: effects.append(.gate(effect))
+            }
+        }
+        armKill()
+        let isOpen = holding && gate.isOpen(now)
+        if isOpen, !wasOpen {
+            // What was announced to a closed gate has reached nobody.
+            for index in slots.indices where slots[index].announceAt != nil {
+                slots[index].announceAt = now
+                slots[index].announcements = 0
+            }
+        }
+        wasOpen = isOpen
+    }
+
+    private var killTime: Instant? { [killForAddress, gate.killBy].compactMap { $0 }.min() }
+
+    private mutating func armKill() {
+        let at = killTime
+        if at == killSet { return }
+        killSet = at
+        effects.append(.killAt(at))
     }
 
     /// A line that `ip` may hold on to must never be executed later: the `ip` that has it dies first.
@@ -444,9 +448,10 @@ struct FenceState: Sendable {
     }
 
     private mutating func put(_ now: Instant) {
-        guard inFlight.isEmpty, let until else { return }
+        guard inFlight.isEmpty else { return }
         guard let vip = slots.indices.first(where: { now >= slots[$0].dueAt }) else { return }
-        write(.put(vip: vip), before: until.advanced(by: .zero - Timing.lead), now)
+        // Behind a closed gate it can't be too late.
+        write(.put(vip: vip), before: until?.advanced(by: .zero - Timing.lead), now)
     }
 
     private mutating func remove(_ now: Instant) {
@@ -465,7 +470,7 @@ struct FenceState: Sendable {
     }
 
     private mutating func announce(_ now: Instant) {
-        guard holding else { return }
+        guard wasOpen else { return }
         for vip in slots.indices {
             guard let at = slots[vip].announceAt, now >= at, slots[vip].present else { continue }
             slots[vip].announcements += 1
@@ -479,7 +484,7 @@ struct FenceState: Sendable {
     /// Says what has become true.
     private mutating func settle(_ now: Instant) {
         if holding {
-            guard slots.allSatisfy({ $0.present && $0.confirmed }) else { return }
+            guard slots.allSatisfy({ $0.present && $0.confirmed }), wasOpen else { return }
             recovered(now)
             if toldHeld != term {
                 toldHeld = term
@@ -488,26 +493,27 @@ struct FenceState: Sendable {
             return
         }
         let adding = inFlight.contains { if case .put = $0.line { true } else { false } }
-        guard !looking, !adding, strays.isEmpty, slots.allSatisfy({ !$0.present }), releaseAt == nil else { return }
-        if until == nil, killArmed {
-            killArmed = false
-            effects.append(.killAt(nil))
+        let isEmpty = !looking && !adding && strays.isEmpty && slots.allSatisfy { !$0.present }
+        guard isEmpty || (gate.isSilent && strays.isEmpty), !isEmptied else { return }
+        if until == nil {
+            killForAddress = nil
+            armKill()
         }
-        if !toldReady {
+        if isEmpty, gate.isDecided {
+            if !toldReady { effects.append(.report(.ready)) }
             toldReady = true
-            effects.append(.report(.ready))
+            recovered(now)
         }
-        recovered(now)
         if let cause = owed {
             owed = nil
             // A hold that waits for this drop is not over.
             let order = until == nil ? lastOrder : max(1, beganWith) - 1
             if leaving == nil { effects.append(.report(.dropped(order: order, term: term, cause: cause))) }
         }
-        switch leaving {
-        case nil: break
-        case .bye: exit()
-        case .closed: if everHeld { releaseAt = now } else { exit() }
+        if leaving == .closed, everHeld, releaseAt == nil, releasesSent == 0 { releaseAt = now }
+        if leaving != nil, isEmpty {
+            isEmptied = true
+            tendGate(now)
         }
         // A hold that came while letting go: begin with it now.
         if holding { advance(now) }
@@ -518,15 +524,20 @@ struct FenceState: Sendable {
             return
         }
         failing = nil
-        effects.append(.report(.recovered))
+        if gate.failing == nil { effects.append(.report(.recovered)) }
     }
 
     private mutating func release(_ now: Instant) {
         guard let at = releaseAt, now >= at else { return }
         effects.append(.release)
         releasesSent += 1
-        if releasesSent == Timing.releases.count { return exit() }
-        releaseAt = now.advanced(by: Timing.releases[releasesSent])
+        releaseAt = releasesSent < Timing.releases.count ? now.advanced(by: Timing.releases[releasesSent]) : nil
+    }
+
+    /// All is gone, or as good as it gets, and the peers have been told.
+    private var isDone: Bool {
+        if leaving == nil || !isEmptied || !gate.isGone { return false }
+        return leaving == .bye || !everHeld || releasesSent == Timing.releases.count
     }
 
     private mutating func exit() {

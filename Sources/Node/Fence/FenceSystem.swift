@@ -51,7 +51,9 @@ enum FenceSystem {
     static func spawnTool(_ path: String, _ arguments: [String], keep: Int32) throws(SystemError) -> FenceChild {
         let (ours, theirs) = try pair(packets: false)
         return try spawn(
-            path, arguments, ["LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"], ours: ours, input: theirs,
+            path, arguments,
+            // WHY HOME: `nft -i` writes all it was told to a file there when it ends, and reads it when it starts.
+            ["LC_ALL=C", "HOME=/dev/null", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"], ours: ours, input: theirs,
             error: theirs, keep: keep, isTool: true)
     }
 

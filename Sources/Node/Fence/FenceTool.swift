@@ -1,15 +1,23 @@
-// FenceTool: the one `ip -force -batch -` that the fence keeps open, and what it says about the lines it gets.
+// FenceTool: a program that the fence keeps open and gives lines to, `ip` or `nft`, and what it says about them.
 //
-// `ip` executes a line at a time, in order, says nothing when it succeeds (the kernel's announcement is the confirmation)
-// and, when a line fails, why, followed by `Command failed -:N` with the line's number since it started. It is killed by
-// the kernel when the fence dies. A place for a second tool of this kind (`nft -i`) is here. The fence's one thread
-// owns it; no call waits.
+// Both execute a line at a time, in order, and say nothing when it succeeds: the kernel's announcement is the
+// confirmation. `ip -force -batch -` says why a line failed, then `Command failed -:N` with the line's number since it
+// started. `nft -i` says `Error: …` and names no line, so whoever uses it gives it one line at a time. Each is killed by
+// the kernel when the fence dies. The fence's one thread owns it; no call waits.
 
 import CLinux
 import Proxy
 
 struct FenceTool: ~Copyable {
-    /// What `ip` had to say.
+    enum Kind: Sendable {
+        case ip, nft
+
+        var name: String { self == .ip ? "ip" : "nft" }
+        var package: String { self == .ip ? "iproute2" : "nftables" }
+        var arguments: [String] { self == .ip ? ["ip", "-force", "-batch", "-"] : ["nft", "-i"] }
+    }
+
+    /// What it had to say.
     enum Saying: Equatable {
         case refused(id: UInt64, reason: String)
         case ended(reason: String)
@@ -24,6 +32,7 @@ struct FenceTool: ~Copyable {
     private static let linesKept = 64
     private static let outputBytesMax = 4096
 
+    let kind: Kind
     private let path: String?
     private var child: FenceChild?
     /// Killed, and perhaps not gone yet.
@@ -33,7 +42,10 @@ struct FenceTool: ~Copyable {
     private var output: [UInt8] = []
     private var complaint: [String] = []
 
-    init() { path = FenceSystem.find("ip") }
+    init(_ kind: Kind) {
+        self.kind = kind
+        path = FenceSystem.find(kind.name)
+    }
 
     deinit { if let child { FenceSystem.destroy(child) } }
 
@@ -46,9 +58,9 @@ struct FenceTool: ~Copyable {
     ///   killed must not spend them before the kernel gets to killing its tool, so the tool holds another reference.
     mutating func start(keep: Int32) -> String? {
         stop()
-        guard let path else { return "no ip on PATH: install iproute2" }
+        guard let path else { return "no \(kind.name) on PATH: install \(kind.package)" }
         do throws(SystemError) {
-            let started = try FenceSystem.spawnTool(path, ["ip", "-force", "-batch", "-"], keep: keep)
+            let started = try FenceSystem.spawnTool(path, kind.arguments, keep: keep)
             child = started
             // A busy data plane must not delay it either.
             _ = clinux_raise_process(started.process)
@@ -72,7 +84,7 @@ struct FenceTool: ~Copyable {
         child = nil
     }
 
-    /// Every `ip` that was killed is gone, so nothing it was told can take effect any more.
+    /// Every one that was killed is gone, so nothing it was told can take effect any more.
     mutating func isGone() -> Bool {
         dying.removeAll { !FenceSystem.exists($0) }
         return dying.isEmpty
@@ -97,9 +109,9 @@ struct FenceTool: ~Copyable {
             case .bytes(let bytes): hear(bytes, &sayings)
             case .nothing: return sayings
             case .ended, .failed:
-                let reason = complaint.isEmpty ? "ip ended" : "ip ended: " + complaint.joined(separator: "; ")
+                let reason = ["\(kind.name) ended", complaint.joined(separator: "; ")].filter { !$0.isEmpty }
                 stop()
-                sayings.append(.ended(reason: reason))
+                sayings.append(.ended(reason: reason.joined(separator: ": ")))
             }
         }
         return sayings
@@ -110,6 +122,12 @@ struct FenceTool: ~Copyable {
         while let end = output.firstIndex(of: UInt8(ascii: "\n")) {
             let text = String(decoding: output[..<end], as: UTF8.self)
             output.removeSubrange(...end)
+            if kind == .nft {
+                // Lines that show the place of an error follow it.
+                guard let mark = text.firstRange(of: "Error: "), let line = recent.last else { continue }
+                sayings.append(.refused(id: line.id, reason: "nft: \(text[mark.upperBound...])"))
+                continue
+            }
             guard text.hasPrefix("Command failed "), let colon = text.lastIndex(of: ":"),
                 let number = Int(text[text.index(after: colon)...])
             else {

@@ -1,6 +1,44 @@
-// GateTable: the nftables table that stands before the VIPs: its name.
+// GateTable: the nftables table that stands before the VIPs, as text for `nft`: one line for each thing the gate does.
+//
+// Family netdev, since it sees ARP, IP and IPv6 of an interface in one place, in (ingress) and out (egress, since Linux
+// 5.16). A node *owns* the VIPs, that is, it answers ARP requests and neighbour solicitations for them, while the set
+// `owns` has the elements `arp` and `ip6`; it *serves* them, that is, it takes packets for them, while `serves` has `ip`
+// and `ip6`. The elements have timeouts, by which the kernel closes the gate with no process alive. The chain `move`
+// sends packets of connections that began elsewhere to where they began.
+//
+// One line is one transaction. Each puts its number into the set `said`, by which GateWatch confirms it. Pure text;
+// whoever writes it is Gate.
 
-enum GateTable {
+import Proxy
+
+struct GateTable: Sendable {
+    /// A VIP, and what its rules have to know of its interface.
+    struct Place: Equatable, Sendable {
+        var vip: FenceAddress
+        /// The interface's own IPv6 address on the link (fe80::…), if it has one.
+        var linkLocal: SocketAddress?
+    }
+
+    /// Where packets of connections begun elsewhere go, for one VIP.
+    enum Target: Equatable, Sendable {
+        /// The next hop; of the VIP's family.
+        case address(SocketAddress)
+        /// Ethernet addresses of the next hop and of our interface.
+        case hardware([UInt8], own: [UInt8])
+    }
+
+    static let said = "said"
+    /// Flows remembered in each family, and for how long after they began.
+    static let flowsMax = 262_144
+    static let flowsHours = 1
+    /// Flows named in one line.
+    static let flowsPerLine = 128
+
+    let name: String
+    var places: [Place]
+
+    // MARK: the name
+
     /// `triad_` and the two names, readable, and a hash of them, since not every character may stand in a table's name.
     static func name(cluster: String, node: String) -> String {
         var hash: UInt32 = 0x811c_9dc5
@@ -21,5 +59,181 @@ enum GateTable {
         case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"): true
         default: false
         }
+    }
+
+    // MARK: lines
+
+    /// The whole table anew, closed, whatever there was of it. What forwarding needs is tried and taken back, so that a
+    /// kernel that can't do it says so now.
+    func install(line: UInt32) -> String {
+        let interfaces = Array(Set(places.map(\.vip.interface))).sorted().map { "\"\($0)\"" }.joined(separator: ", ")
+        var parts = [
+            "add table netdev \(name)", "delete table netdev \(name)", "add table netdev \(name)",
+            "add set netdev \(name) owns { type ether_type; flags timeout; }",
+            "add set netdev \(name) serves { type ether_type; flags timeout; }",
+            "add set netdev \(name) \(Self.said) { type mark; }",
+            "add chain netdev \(name) move",
+        ]
+        parts += families.map(addFlows)
+        for (chain, hook) in [("in", "ingress"), ("out", "egress")] {
+            parts.append(
+                "add chain netdev \(name) \(chain) { type filter hook \(hook) devices = { \(interfaces) } "
+                    + "priority -10; policy accept; }")
+        }
+        for place in places {
+            parts += rulesIn(place).map { "add rule netdev \(name) in \($0)" }
+            parts += rulesOut(place).map { "add rule netdev \(name) out \($0)" }
+        }
+        parts += moveRules(places.map { .address($0.vip.address) })
+        parts.append("flush chain netdev \(name) move")
+        return (parts + [say(line)]).joined(separator: "; ")
+    }
+
+    private func rulesIn(_ place: Place) -> [String] {
+        let host = place.vip.address.host
+        if place.vip.address.isIPv6 {
+            return [
+                // The target of a solicitation.
+                "icmpv6 type nd-neighbor-solicit @th,64,128 \(hex(place.vip.address)) meta protocol != @owns drop",
+                "ip6 daddr \(host) meta protocol != @serves drop",
+                "ip6 daddr \(host) jump move",
+            ]
+        }
+        return [
+            "arp daddr ip \(host) meta protocol != @owns drop",
+            "ip daddr \(host) meta protocol != @serves drop",
+            "ip daddr \(host) jump move",
+        ]
+    }
+
+    /// A node that serves and doesn't own must be able to find its clients without teaching them where it is: it asks
+    /// in the name of nobody (IPv4: as a probe, RFC 5227) or of its interface (IPv6).
+    private func rulesOut(_ place: Place) -> [String] {
+        let host = place.vip.address.host
+        if place.vip.address.isIPv6 {
+            let way = place.linkLocal.map { "ip6 saddr set \($0.host) accept" } ?? "drop"
+            return [
+                "ip6 saddr \(host) icmpv6 type nd-neighbor-solicit meta protocol != @owns \(way)",
+                "icmpv6 type nd-neighbor-advert @th,64,128 \(hex(place.vip.address)) meta protocol != @owns drop",
+            ]
+        }
+        return [
+            "arp saddr ip \(host) meta protocol != @owns arp operation request arp daddr ip != \(host) "
+                + "arp saddr ip set 0.0.0.0 accept",
+            "arp saddr ip \(host) meta protocol != @owns drop",
+        ]
+    }
+
+    /// Own and serve for that long.
+    func open(milliseconds: Int, line: UInt32) -> String {
+        let time = "timeout \(milliseconds)ms"
+        return [
+            flush, add("owns", "arp \(time), ip6 \(time)"), add("serves", "ip \(time), ip6 \(time)"), say(line),
+        ].joined(separator: "; ")
+    }
+
+    /// Serve for that long and own no more.
+    func serve(milliseconds: Int, line: UInt32) -> String {
+        let time = "timeout \(milliseconds)ms"
+        return [flush, add("serves", "ip \(time), ip6 \(time)"), say(line)].joined(separator: "; ")
+    }
+
+    func close(line: UInt32) -> String { "\(flush); \(say(line))" }
+
+    /// Remember from now on which connections begin here.
+    func learn(line: UInt32) -> String {
+        (["flush chain netdev \(name) move"] + moveRules([]) + [say(line)]).joined(separator: "; ")
+    }
+
+    /// These began here.
+    func remember(_ flows: ArraySlice<Flow>, line: UInt32) -> String {
+        let parts = families.compactMap { isIPv6 -> String? in
+            let elements = flows.filter { $0.local.isIPv6 == isIPv6 }.map {
+                "\($0.remote.host) . \($0.remote.port) . \($0.local.host) . \($0.local.port)"
+            }
+            return elements.isEmpty ? nil : add(flowSet(isIPv6), elements.joined(separator: ", "))
+        }
+        return (parts + [say(line)]).joined(separator: "; ")
+    }
+
+    /// - Parameter targets: one for each VIP; nil where there is no way.
+    func forward(_ targets: [Target?], line: UInt32) -> String {
+        (["flush chain netdev \(name) move"] + moveRules(targets) + [say(line)]).joined(separator: "; ")
+    }
+
+    /// Forward no more, and forget the flows. The sets are made anew: the kernel announces each element that is flushed.
+    func keep(line: UInt32) -> String {
+        var parts = ["flush chain netdev \(name) move"]
+        for isIPv6 in families {
+            parts += ["delete set netdev \(name) \(flowSet(isIPv6))", addFlows(isIPv6)]
+        }
+        return (parts + [say(line)]).joined(separator: "; ")
+    }
+
+    /// Whatever there is of the table goes.
+    func remove(line: UInt32) -> String {
+        [
+            "add table netdev \(name)", "add set netdev \(name) \(Self.said) { type mark; }", say(line),
+            "delete table netdev \(name)",
+        ].joined(separator: "; ")
+    }
+
+    // MARK: parts
+
+    /// False for IPv4, true for IPv6; those there are VIPs of.
+    private var families: [Bool] {
+        [false, true].filter { isIPv6 in places.contains { $0.vip.address.isIPv6 == isIPv6 } }
+    }
+
+    private func flowSet(_ isIPv6: Bool) -> String { isIPv6 ? "flows6" : "flows4" }
+
+    private func addFlows(_ isIPv6: Bool) -> String {
+        let address = isIPv6 ? "ipv6_addr" : "ipv4_addr"
+        return
+            "add set netdev \(name) \(flowSet(isIPv6)) { type \(address) . inet_service . \(address) . inet_service; "
+            + "flags dynamic,timeout; timeout \(Self.flowsHours)h; size \(Self.flowsMax); }"
+    }
+
+    /// What can't be remembered, since the set is full, is forwarded from its first packet on: so it is served
+    /// elsewhere, and nothing breaks.
+    private func moveRules(_ targets: [Target?]) -> [String] {
+        var rules: [String] = []
+        for isIPv6 in families {
+            let ip = isIPv6 ? "ip6" : "ip"
+            let key = "\(ip) saddr . tcp sport . \(ip) daddr . tcp dport"
+            rules.append("tcp flags & (syn | ack) == syn update @\(flowSet(isIPv6)) { \(key) } accept")
+            rules.append("\(key) @\(flowSet(isIPv6)) accept")
+        }
+        for (place, target) in zip(places, targets) {
+            let ip = place.vip.address.isIPv6 ? "ip6" : "ip"
+            let packets = "\(ip) daddr \(place.vip.address.host) meta l4proto tcp"
+            switch target {
+            case .address(let hop):
+                rules.append("\(packets) fwd \(ip) to \(hop.host) device \"\(place.vip.interface)\"")
+            case .hardware(let hop, let own):
+                // Our own as the source: switches would take the client to be here.
+                rules.append(
+                    "\(packets) ether daddr set \(text(hop)) ether saddr set \(text(own)) "
+                        + "fwd to \"\(place.vip.interface)\"")
+            case nil: break
+            }
+        }
+        return rules.map { "add rule netdev \(name) move \($0)" }
+    }
+
+    private var flush: String { "flush set netdev \(name) owns; flush set netdev \(name) serves" }
+
+    private func add(_ set: String, _ elements: String) -> String {
+        "add element netdev \(name) \(set) { \(elements) }"
+    }
+
+    private func say(_ line: UInt32) -> String { "flush set netdev \(name) \(Self.said); " + add(Self.said, "\(line)") }
+
+    private func hex(_ address: SocketAddress) -> String {
+        "0x" + address.hostBytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    }
+
+    private func text(_ hardware: [UInt8]) -> String {
+        hardware.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
     }
 }

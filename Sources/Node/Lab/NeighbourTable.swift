@@ -12,7 +12,7 @@ final class NeighbourTable {
     init(interface name: String) throws(LabProblem) {
         guard let found = FenceSystem.interface(name) else { throw LabProblem("no interface \(name)") }
         interface = UInt32(found.index)
-        socket = clinux_route_socket(0)
+        socket = clinux_netlink_socket(Netlink.route, 0)
         if socket < 0 { throw LabProblem(call: "netlink") }
     }
 

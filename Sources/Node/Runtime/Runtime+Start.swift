@@ -36,7 +36,8 @@ extension Runtime {
         } catch {
             throw RuntimeProblem(description: error.description)
         }
-        let problems = FencePreflight.check(vips: configuration.fenceAddresses)
+        let problems = FencePreflight.check(
+            vips: configuration.fenceAddresses, gate: configuration.gateUse)
         for problem in problems where !problem.isFatal { Console.error("warning: \(problem.text)") }
         let fatal = problems.filter(\.isFatal).map(\.text)
         if !fatal.isEmpty { throw RuntimeProblem(description: fatal.joined(separator: "\n")) }

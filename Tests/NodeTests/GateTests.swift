@@ -1,0 +1,234 @@
+// GateTests: the real gate in real network namespaces, judged from outside: who answers for the VIP, and when no longer.
+
+import Glibc
+import Gossip
+import Testing
+
+@testable import Node
+
+extension GateBench {
+    /// A bench whose fences have said `ready`.
+    static func standing(
+        nodes: Int = 1, vips: [String] = [GateBench.vip], gate: GateUse = .ifUsable, membersIPv6: Bool = false,
+        before: String = ":", program: String = FenceBench.program
+    ) throws -> GateBench {
+        let bench = try GateBench(
+            nodes: nodes, vips: vips, gate: gate, membersIPv6: membersIPv6, before: before, program: program)
+        let isReady = bench.live(5000) { $0.nodes.allSatisfy { $0.has(.ready) } }
+        try #require(isReady, "no ready: \(bench.nodes.map(\.answers))")
+        return bench
+    }
+}
+
+private let bothVIPs = [GateBench.vip, GateBench.vip6]
+
+@Suite(
+    .serialized,
+    .enabled(if: geteuid() == 0 && FenceSystem.find("nft") != nil, "needs root, to make network namespaces, and nft"))
+struct GateTests {
+    @Test func answersWhileItHoldsAndOnlyThen() throws {
+        let bench = try GateBench.standing(vips: bothVIPs)
+        defer { bench.close() }
+        let node = bench.nodes[0]
+        #expect(node.answers.prefix(2) == [.gate(isUsable: true, reason: ""), .ready])
+        #expect(bench.claims.isEmpty)
+        var opened: [Double] = []
+        var silent: [Double] = []
+        for _ in 0..<10 {
+            bench.forget()
+            node.answers = []
+            let told = bench.nowMs
+            #expect(bench.lead(node), "\(node.answers)")
+            opened.append(bench.nowMs - told)
+            #expect(bench.live(2000) { $0.firstClaim(of: node) != nil && $0.firstClaim(of: node, isIPv6: true) != nil })
+            bench.live(30)
+            let ended = bench.nowMs
+            bench.drop(node)
+            #expect(bench.live(2000) { _ in node.isDropped }, "\(node.answers)")
+            silent.append(bench.nowMs - ended)
+            // What was answered before may still be on its way to us.
+            bench.live(5)
+            bench.forget()
+            bench.live(30)
+            #expect(bench.claims.isEmpty)
+        }
+        print("gate: hold to held \(median(opened)) ms, drop to dropped \(median(silent)) ms (medians)")
+    }
+
+    @Test func aFrozenNodeFallsSilentAtTheLeasesEnd() throws {
+        var late: [Double] = []
+        for _ in 0..<4 {
+            let bench = try GateBench.standing(vips: bothVIPs)
+            defer { bench.close() }
+            let node = bench.nodes[0]
+            #expect(bench.lead(node))
+            bench.live(Int.random(in: 100..<200))
+            let end = bench.ms(node.until)
+            bench.freeze(node)
+            bench.live(500)
+            #expect(bench.inside(node, "ip addr").contains(GateBench.vip), "the address itself lives longer")
+            let last = max(bench.lastClaim(of: node) ?? 0, bench.lastClaim(of: node, isIPv6: true) ?? 0)
+            try #require(last > 0)
+            late.append(last - end)
+            // The lease, the grace of a line, and what a busy machine needs to hand us an answer.
+            #expect(last - end < GateBench.grace.milliseconds + 15)
+            bench.forget()
+            bench.thaw(node)
+            bench.live(300)
+            #expect(bench.claims.isEmpty, "the woken node answers without a lease")
+        }
+        print("gate: all stopped: last answer \(late.map { Int($0) }) ms after the lease's end")
+    }
+
+    @Test func withAllKilledTheGateClosesAtTheLeasesEnd() throws {
+        let bench = try GateBench.standing()
+        defer { bench.close() }
+        let node = bench.nodes[0]
+        #expect(bench.lead(node))
+        bench.live(150)
+        let processes = bench.processes(node)
+        for process in processes { kill(process, SIGSTOP) }
+        for process in processes { kill(process, SIGKILL) }
+        node.leads = false
+        node.link = nil
+        let end = bench.ms(node.until)
+        bench.live(500)
+        let last = try #require(bench.lastClaim(of: node))
+        #expect(last - end < GateBench.grace.milliseconds + 15)
+        print("gate: all killed: last answer \(Int(last - end)) ms after the lease's end")
+        #expect(bench.inside(node, "nft list tables").contains("triad_bench_0"))
+    }
+
+    @Test func leavesTheTablesOfOthersAlone() throws {
+        let others =
+            "nft add table inet a; nft add chain inet a c; nft add rule inet a c tcp dport 22 accept; "
+            + "nft add table netdev triad_other; nft add set netdev triad_other s \"{ type ether_type; }\""
+        let bench = try GateBench.standing(vips: bothVIPs, before: others)
+        defer { bench.close() }
+        let node = bench.nodes[0]
+        let list = "for t in \"inet a\" \"netdev triad_other\"; do nft list table $t; done"
+        let before = bench.inside(node, list)
+        #expect(before.contains("dport 22"))
+        #expect(bench.inside(node, "nft list tables").contains("netdev triad_bench_0"))
+        #expect(bench.lead(node))
+        bench.drop(node)
+        #expect(bench.live(2000) { _ in node.isDropped })
+        node.link?.finish()
+        #expect(bench.live(2000) { _ in !(node.link?.process.map(FenceBench.lives) ?? false) })
+        #expect(bench.inside(node, list) == before)
+        #expect(!bench.inside(node, "nft list tables").contains("triad_bench_0"), "its own table is gone")
+    }
+
+    @Test func sweepsWhatAnEarlierLifeLeftAlsoWithoutAGate() throws {
+        let name = GateTable.name(cluster: "bench", node: "0")
+        for gate in [GateUse.never, .ifUsable] {
+            let bench = try GateBench.standing(
+                gate: gate, before: "nft add table netdev \(name); nft add chain netdev \(name) left")
+            defer { bench.close() }
+            #expect(!bench.inside(bench.nodes[0], "nft list ruleset").contains("left"))
+            #expect(bench.inside(bench.nodes[0], "nft list tables").contains(name) == (gate != .never))
+        }
+    }
+
+    @Test func aTableThatSomebodyRemovesIsPutBack() throws {
+        let bench = try GateBench.standing()
+        defer { bench.close() }
+        let node = bench.nodes[0]
+        #expect(bench.lead(node))
+        let name = GateTable.name(cluster: "bench", node: "0")
+        for change in ["nft flush ruleset", "nft delete table netdev \(name)", "nft flush chain netdev \(name) in"] {
+            node.answers = []
+            _ = bench.inside(node, change)
+            let told = FenceAnswer.warning("somebody else changed the gate's table: it is installed anew")
+            #expect(bench.live(2000) { _ in node.has(told) }, "\(node.answers)")
+            bench.live(100)
+            #expect(bench.inside(node, "nft list table netdev \(name)").contains("@owns drop"))
+        }
+        bench.forget()
+        #expect(bench.live(1000) { $0.lastClaim(of: node) != nil }, "it still holds")
+        let end = bench.ms(node.until)
+        bench.freeze(node)
+        bench.live(400)
+        #expect((bench.lastClaim(of: node) ?? 0) - end < GateBench.grace.milliseconds + 15, "and the gate is one")
+    }
+
+    @Test func anInterfaceThatIsReplacedGetsItsGateBack() throws {
+        let bench = try GateBench.standing()
+        defer { bench.close() }
+        let node = bench.nodes[0]
+        #expect(bench.lead(node))
+        _ = bench.inside(node, "ip link del eth0")
+        bench.live(200)
+        node.answers = []
+        bench.forget()
+        _ = bench.asClient(
+            "ip link add p0 type veth peer name eth0 address 02:88:00:00:00:01 netns \(bench.name)-0; "
+                + "ip link set p0 master br0 up")
+        _ = bench.inside(node, "ip link set eth0 up; ip addr add 10.88.0.11/24 dev eth0")
+        #expect(bench.live(3000) { $0.lastClaim(of: node) != nil }, "\(node.answers)")
+        let end = bench.ms(node.until)
+        bench.freeze(node)
+        bench.live(400)
+        #expect((bench.lastClaim(of: node) ?? 0) - end < GateBench.grace.milliseconds + 15, "the gate is one")
+    }
+
+    @Test func anNftThatIsKilledOrStoppedIsReplaced() throws {
+        let bench = try GateBench.standing()
+        defer { bench.close() }
+        let node = bench.nodes[0]
+        #expect(bench.lead(node))
+        for number in [SIGKILL, SIGSTOP] {
+            let tool = try #require(bench.tool(node, "nft"))
+            node.answers = []
+            kill(tool, number)
+            bench.live(600)
+            bench.forget()
+            #expect(bench.live(1000) { $0.lastClaim(of: node) != nil }, "\(node.answers)")
+            #expect(bench.tool(node, "nft") != nil && bench.tool(node, "nft") != tool)
+        }
+        // Stopped when it is to let go: the word comes all the same, and is true.
+        kill(try #require(bench.tool(node, "nft")), SIGSTOP)
+        bench.drop(node)
+        #expect(bench.live(2000) { _ in node.isDropped }, "\(node.answers)")
+        bench.live(5)
+        bench.forget()
+        bench.live(200)
+        #expect(bench.claims.isEmpty)
+    }
+
+    /// A fence that finds `ip` and, if there is any text for it, an `nft` of ours.
+    private func withNft(_ nft: String, _ body: (String) throws -> Void) throws {
+        let scratch = Scratch()
+        if !nft.isEmpty { scratch.write("nft", nft) }
+        scratch.write("fence", "#!/bin/sh\nPATH=\(scratch.path) exec \(FenceBench.program) fence\n")
+        let made = FenceBench.shell(
+            "cd \(scratch.path) && ln -s $(command -v ip) ip && chmod +x fence; [ ! -f nft ] || chmod +x nft")
+        try #require(made == 0)
+        try body(scratch.file("fence"))
+        _ = scratch
+    }
+
+    @Test func withoutAUsableNftItSaysWhyAndHoldsWithoutOrNotAtAll() throws {
+        let cases = [
+            ("", "no nft on PATH: install nftables"),
+            ("#!/bin/sh\nread l; echo Error: Operation not permitted >&2; cat", "nft: Operation not permitted"),
+            ("#!/bin/sh\nexec sleep 100", "nft gave no answer within a second"),
+        ]
+        for (nft, reason) in cases {
+            for gate in [GateUse.ifUsable, .required] {
+                try withNft(nft) { script in
+                    let bench = try GateBench.standing(gate: gate, program: script)
+                    defer { bench.close() }
+                    let node = bench.nodes[0]
+                    #expect(node.answers.first == .gate(isUsable: false, reason: reason), "\(node.answers)")
+                    #expect(bench.lead(node) == (gate == .ifUsable))
+                    #expect(bench.inside(node, "ip addr").contains(GateBench.vip) == (gate == .ifUsable))
+                    // There is nothing to be silent with, so this is a drop.
+                    bench.yield(node)
+                    #expect(bench.live(2000) { _ in node.isDropped }, "\(node.answers)")
+                    #expect(!bench.inside(node, "ip addr").contains(GateBench.vip))
+                }
+            }
+        }
+    }
+}
