@@ -85,7 +85,7 @@ import Testing
         }
         #expect(try say(from: "127.0.0.2") == 1)
         #expect(try say(from: "127.0.0.5") == 0)
-        socket.readdress(try ["127.0.0.1", "127.0.0.5", "127.0.0.3"].map { try address($0) })
+        try socket.readdress(["127.0.0.1", "127.0.0.5", "127.0.0.3"].map { try address($0) })
         #expect(try say(from: "127.0.0.2") == 0)
         #expect(try say(from: "127.0.0.5") == 1)
     }

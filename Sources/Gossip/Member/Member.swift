@@ -79,7 +79,7 @@ public struct Member: Sendable {
     var transfer: (from: MemberID, term: UInt64, keepsFlows: Bool, isAutomatic: Bool)?
     var hasResigned = false
     /// It started with nothing on disk: a new cluster's member, or one whose disk was lost and with it what it promised.
-    var isForgetful: Bool
+    public internal(set) var isForgetful: Bool
     /// After that it votes in no term before this one: somebody it has forgotten may hold its vote for the next term.
     var votesFromTerm: UInt64 = 0
     var storageFault: String?

@@ -67,11 +67,10 @@ struct GossipSocket {
     var knownBoots: [UInt64] { envelope.knownBoots }
 
     /// The members' addresses changed; which one is which, and this socket's own, didn't.
-    mutating func readdress(_ addresses: [SocketAddress]) {
+    mutating func readdress(_ addresses: [SocketAddress]) throws(SystemError) {
         precondition(addresses.count == self.addresses.count)
+        try Self.filter(descriptor, addresses)
         self.addresses = addresses
-        // It fails only for want of memory. Then who has moved isn't heard until the file is read again.
-        try? Self.filter(descriptor, addresses)
     }
 
     /// Signs with the first of these from now on, and accepts what any of them signed.

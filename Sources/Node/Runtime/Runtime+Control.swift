@@ -343,8 +343,8 @@ extension Runtime {
                     kind: "reload", text: "nothing changed: adding or removing backends needs a restart", level: .error)
             }
             rekey(fresh)
-            let fixed = configuration.sectionsThatNeedRestart(comparedTo: fresh, me: me)
             readdress(fresh)
+            let fixed = configuration.sectionsThatNeedRestart(comparedTo: fresh)
             fence?.reconfigure(members: configuration.gossipAddresses, keys: configuration.gossip.keys)
             configuration.backends = zip(configuration.backends, fresh.backends).map { old, new in
                 var backend = new
@@ -381,30 +381,31 @@ extension Runtime {
         log.add(kind: "reload", text: "gossip is signed with the first of \(keys.count) keys now")
     }
 
-    /// Another node has moved to another machine: from now on gossip goes there. (Its id and the key tell who it is; who
-    /// answers from where was never asked.) This node's own entry needs a restart, as do nodes that come or go.
+    /// Another node has moved to another machine: from now on gossip goes there, and is heard from there. (That it is the
+    /// same node, its id and the key tell.) This node's own entry needs a restart, as do nodes that come or go.
     private func readdress(_ fresh: Configuration) {
-        guard configuration.movesOnlyOthers(comparedTo: fresh, me: me) else { return }
-        if configuration.gossipAddresses != fresh.gossipAddresses { gossip.readdress(fresh.gossipAddresses) }
-        configuration.nodes = fresh.nodes
+        guard configuration.nodes.map(\.id) == fresh.nodes.map(\.id),
+            configuration.nodes[me.index] == fresh.nodes[me.index]
+        else { return }
+        do throws(SystemError) {
+            if configuration.gossipAddresses != fresh.gossipAddresses { try gossip.readdress(fresh.gossipAddresses) }
+            configuration.nodes = fresh.nodes
+        } catch {
+            log.log(.error, "the nodes' new addresses can't be used before a restart: \(error)")
+        }
     }
 }
 
 extension Configuration {
-    /// The same nodes, this one unchanged.
-    fileprivate func movesOnlyOthers(comparedTo fresh: Configuration, me: MemberID) -> Bool {
-        nodes.map(\.id) == fresh.nodes.map(\.id) && nodes[me.index] == fresh.nodes[me.index]
-    }
-
     /// Those that the paths belong to: `backends` for `backends[].balance`.
     fileprivate static func sections(named paths: [String]) -> [Section] {
         paths.compactMap { Section(rawValue: String($0.prefix { $0 != "[" && $0 != "." })) }
     }
 
-    fileprivate func sectionsThatNeedRestart(comparedTo fresh: Configuration, me: MemberID) -> [String] {
+    fileprivate func sectionsThatNeedRestart(comparedTo fresh: Configuration) -> [String] {
         var changed: [String] = []
         if cluster != fresh.cluster { changed.append("cluster") }
-        if nodes != fresh.nodes, !movesOnlyOthers(comparedTo: fresh, me: me) { changed.append("nodes") }
+        if nodes != fresh.nodes { changed.append("nodes") }
         if vips != fresh.vips || fencing != fresh.fencing { changed.append("vip") }
         if gossip != fresh.gossip { changed.append("gossip") }
         if (status.port, status.address ?? "") != (fresh.status.port, fresh.status.address ?? "") {

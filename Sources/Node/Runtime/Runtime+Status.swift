@@ -107,6 +107,11 @@ extension Runtime {
         if let storage = core.storageProblem {
             problems.append("this node can't write its state (\(storage)): it neither votes nor leads")
         }
+        if core.isForgetful, core.peerStatus(now: now).contains(where: \.isAlive) {
+            problems.append(
+                "this node started with an empty disk: it takes no part in elections until a leader has brought it up to date"
+            )
+        }
         if core.lacksVIP(now: now) { problems.append("this node leads and can't get the VIP; see its events") }
         for peer in core.peerStatus(now: now) {
             let id = name(peer.member)
