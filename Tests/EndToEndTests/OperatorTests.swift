@@ -178,6 +178,64 @@ extension ClusterTests {
         }
     }
 
+    // MARK: What protects the VIP
+
+    /// A directory with `ip` and without `nft`, for a PATH.
+    private func makeToolsWithoutNft() throws -> String {
+        let folder = try LabSystem.makeTemporaryDirectory("triad-tools", inMemory: true)
+        for tool in ["ip", "env"] {
+            try #require(symlink(try #require(LabSystem.find(tool)), "\(folder)/\(tool)") == 0)
+        }
+        return folder
+    }
+
+    @Test(.enabled(if: LabSystem.find("nft") != nil, "without nft there is no gate"))
+    func theStatusSaysWhatProtectsTheVIPAndWhoDrains() throws {
+        let tools = try makeToolsWithoutNft()
+        defer {
+            for tool in ["ip", "env"] { unlink("\(tools)/\(tool)") }
+            rmdir(tools)
+        }
+        let script = "case \"$*\" in *'--node n3') PATH=\(tools);; esac; exec \"$@\""
+        let options = LabClusterOptions(
+            fencing: "auto", extra: "timeouts: { drain: \"20s\" },", through: ["sh", "-c", script, "sh"])
+        try EndToEnd.withCluster(options) { story in
+            let (cluster, lab) = (story.cluster, story.lab)
+            // One without: any of them may be the next owner, so the cluster is as slow as that one.
+            for node in lab.nodes {
+                try lab.wait("\(node) says who has no gate") {
+                    guard let report = try report(cluster, of: node) else { return false }
+                    return report.fencing == "wait" && report.nodes.map(\.gate) == [true, true, false]
+                        && report.problems.contains {
+                            $0.hasPrefix("node n3 has no gate (") && $0.contains("1.3 s longer")
+                        }
+                }
+            }
+            try #require(try report(cluster, of: "n3")?.problems.contains { $0.contains("nft") } == true)
+            try cluster.killAll("n3")
+            try lab.wait("the others are protected by the gate") { try report(cluster, of: "n1")?.fencing == "gate" }
+
+            // A download that a move doesn't interrupt: while it lasts, everybody says so.
+            let streams = try cluster.startStreams(["--downloads", "1", "--seconds", "4", "--websockets", "0"])
+            let from = try cluster.waitForOwner()
+            let to = from == "n1" ? "n2" : "n1"
+            func isDraining(seenBy node: String) throws -> Bool? {
+                try report(cluster, of: node)?.nodes.first { $0.id == from }?.draining
+            }
+            LabSystem.pause(milliseconds: 500)
+            let answer = try cluster.operate(["handover"], at: to)
+            try #require(answer.code == 0, "\(answer.errors)")
+            for node in [from, to] {
+                try lab.wait("\(node) says that \(from) drains") { try isDraining(seenBy: node) == true }
+            }
+            try lab.wait("the download is over, and with it the drain", seconds: 30) {
+                try isDraining(seenBy: from) == false && isDraining(seenBy: to) == false
+            }
+            let results = try cluster.stop(streams)
+            #expect(results.first?.outcome.isSuccess == true, "the download that the move came upon: \(results)")
+        }
+    }
+
     // MARK: The last survivor
 
     @Test func theLastSurvivorIsForcedToLeadUntilOthersReturn() throws {
