@@ -216,8 +216,9 @@ extension ClusterTests {
             try lab.wait("the others are protected by the gate") { try report(cluster, of: "n1")?.fencing == "gate" }
 
             // A download that a move doesn't interrupt: while it lasts, everybody says so.
+            let from = try cluster.waitForOwner(besides: "n3")
+            try cluster.waitForAgreement("a leader of two", among: ["n1", "n2"]) { $0.leader == from && $0.quorum }
             let streams = try cluster.startStreams(["--downloads", "1", "--seconds", "4", "--websockets", "0"])
-            let from = try cluster.waitForOwner()
             let to = from == "n1" ? "n2" : "n1"
             func isDraining(seenBy node: String) throws -> Bool? {
                 try report(cluster, of: node)?.nodes.first { $0.id == from }?.draining
