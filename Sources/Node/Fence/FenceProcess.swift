@@ -191,7 +191,6 @@ struct FenceProcess: ~Copyable {
                 if gate.hasNewInterface() { step(.gate(.relinked)) }
             case .link: if gate.hasNewInterface() { step(.gate(.relinked)) }
             case .appeared(let entry):
-                if gate.isNewLinkLocal(entry) { step(.gate(.relinked)) }
                 switch place(entry) {
                 case .vip(let vip): step(.appeared(vip: vip))
                 case .stray(let stray): step(.strayAppeared(stray))
@@ -308,8 +307,10 @@ struct FenceProcess: ~Copyable {
         switch line {
         case .put(let index):
             let vip = settings.vips[index]
-            let options = vip.address.isIPv6 ? " nodad" : ""
-            return "addr replace \(vip.text) dev \(vip.interface) valid_lft 1 preferred_lft 1\(options)"
+            // An IPv6 VIP is deprecated from the start, or the kernel would choose it, as the longest match, as the source of
+            // this node's own connections to servers (RFC 6724, 5, rules 3 and 8): their answers go to the owner.
+            let options = vip.address.isIPv6 ? "preferred_lft 0 nodad" : "preferred_lft 1"
+            return "addr replace \(vip.text) dev \(vip.interface) valid_lft 1 \(options)"
         case .remove(let index):
             return "addr del \(settings.vips[index].text) dev \(settings.vips[index].interface)"
         case .clear(let stray):

@@ -9,7 +9,7 @@ import Proxy
 enum Demo {
     static let usage = """
         usage: triad demo [--seconds N] [--stay] [--fencing auto|gate|wait|trust]
-               triad demo --scenario NAME|all [--repeat N] [--minutes N] [--timings default|lan] [--fencing MODE]
+               triad demo --scenario NAME|all [--repeat N] [--minutes N] [--timings default|lan] [--ipv6] [--fencing MODE]
 
         Builds three nodes, five demo APIs of nine configured ones and two clients in network namespaces of their own;
         kills the leader, crashes the next one, stops and starts APIs and hands over. Prints what each step cost the
@@ -23,6 +23,7 @@ enum Demo {
           --repeat N           how often each (3)
           --minutes N          how long `busy` takes (10)
           --timings WHICH      lan: those for one fast network
+          --ipv6               every address is an IPv6 one
 
         """
 
@@ -38,7 +39,7 @@ enum Demo {
             let given = try LabArguments(
                 arguments,
                 options: ["--seconds", "--fencing", "--scenario", "--repeat", "--minutes", "--timings"],
-                flags: ["--stay"])
+                flags: ["--stay", "--ipv6"])
             guard given.positional.isEmpty else { throw LabUsage("unexpected \(given.positional[0])") }
             options.seconds = try given.number("--seconds", 1...3600) ?? options.seconds
             options.stays = given.has("--stay")
@@ -75,6 +76,7 @@ enum Demo {
         options.repetitions = try given.integer("--repeat", 1...1000) ?? options.repetitions
         options.scenario.busyMinutes = try given.number("--minutes", 0.01...1440) ?? options.scenario.busyMinutes
         options.cluster.fencing = fencing
+        options.isIPv6 = given.has("--ipv6")
         // Without the gate a new leader waits until the kernel of the old one must have let go.
         if fencing == "wait" { options.scenario.crashMs = 1500 }
         switch given.text("--timings") ?? "default" {

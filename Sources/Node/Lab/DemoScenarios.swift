@@ -9,6 +9,7 @@ enum DemoScenarios {
     struct Options {
         var scenarios: [LabScenario]
         var repetitions = 3
+        var isIPv6 = false
         var cluster = LabClusterOptions()
         var scenario = LabScenarioOptions()
     }
@@ -22,8 +23,8 @@ enum DemoScenarios {
         var isFirst = true
         for scenario in options.scenarios {
             var chosen = options.cluster
-            chosen.extra += "timeouts: { drain: \"\(scenario.drain)\" },"
-            let lab = try Lab(forGood: true)
+            chosen.extra += "timeouts: { drain: \"\(scenario.drain(mayBeGated: chosen.mayBeGated))\" },"
+            let lab = try Lab(forGood: true, isIPv6: options.isIPv6)
             lab.interruption = interruption
             defer { lab.tearDown() }
             let cluster = try LabCluster(lab, chosen)

@@ -15,11 +15,15 @@ struct LabClientsOptions {
     var coldConnections = 20
     var downloads = 5
     var downloadSeconds = 10.0
+    var downloadBytes = 2 << 20
     var webSockets = 1
+    /// A request that takes longer has failed, milliseconds.
+    var timeoutMs = 250
 }
 
 final class LabClients {
     private let cluster: LabCluster
+    private let timeoutMs: Int
     private let fresh: LabLoad
     private let kept: LabLoad
     private let cold: LabLoad
@@ -28,15 +32,18 @@ final class LabClients {
     /// Starts them, and waits until each kind has been answered.
     init(_ cluster: LabCluster, _ options: LabClientsOptions = LabClientsOptions()) throws {
         self.cluster = cluster
-        fresh = try cluster.startLoad("new", rate: options.newConnections, newConnections: true)
+        timeoutMs = options.timeoutMs
+        let timeout = ["--timeout", "\(options.timeoutMs)"]
+        fresh = try cluster.startLoad("new", rate: options.newConnections, newConnections: true, more: timeout)
         kept = try cluster.startLoad(
-            "kept", rate: options.keptRate, newConnections: false, connections: options.keptConnections)
+            "kept", rate: options.keptRate, newConnections: false, connections: options.keptConnections,
+            more: timeout)
         cold = try cluster.startLoad(
             "cold", rate: options.coldConnections, newConnections: true, on: LabNetwork.coldName,
-            more: ["--forget-neighbour", "eth0"])
+            more: timeout + ["--forget-neighbour", "eth0"])
         streams = try cluster.startStreams(
             ["--downloads", "\(options.downloads)", "--seconds", "\(options.downloadSeconds)"]
-                + ["--websockets", "\(options.webSockets)"])
+                + ["--websockets", "\(options.webSockets)", "--bytes", "\(options.downloadBytes)"])
         let all = self.all
         try cluster.lab.wait("every kind of client is answered") {
             all.allSatisfy { $0.results().contains { $0.outcome.isSuccess } }
@@ -53,8 +60,9 @@ final class LabClients {
     func window(from: UInt64, to: UInt64) throws -> LabWindow {
         let loads = [fresh, kept, cold]
         try cluster.lab.wait("every request of the window has ended", seconds: 30) {
-            // The clients' timeout is 250 ms: a request that began later proves that all of the window ended.
-            System.bootNanoseconds() >= to + 300_000_000 && loads.allSatisfy { ($0.lastEnd ?? 0) > to }
+            // A request that ended later than any of the window can proves that all of them are in the log.
+            System.bootNanoseconds() >= to + UInt64(timeoutMs + 50) * 1_000_000
+                && loads.allSatisfy { ($0.lastEnd ?? 0) > to }
         }
         return LabWindow(
             base: DemoWindow(

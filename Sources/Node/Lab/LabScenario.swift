@@ -36,8 +36,12 @@ enum LabScenario: String, CaseIterable {
         }
     }
 
-    /// How a cluster for it differs from the usual one: a planned move keeps what takes long, for as long as the drain.
-    var drain: String { self == .handovers ? "600s" : "8s" }
+    /// Nothing of what a client began may break.
+    var isPlanned: Bool { self == .cutLink || self == .handovers || self == .terminate }
+
+    /// How a cluster for it differs from the usual one: with the gate a planned move keeps what takes long, for as long as
+    /// the drain; without, it begins only after the drain.
+    func drain(mayBeGated: Bool) -> String { self == .handovers ? mayBeGated ? "600s" : "2s" : "8s" }
 }
 
 /// How much of each scenario.
@@ -191,6 +195,8 @@ final class LabScenarios {
         try cluster.waitForOwner(besides: leader)
         var outcome = try outcome(.noServer, from: from, goOn: 0.5)
         judge(&outcome, outageMs: 4000, moves: 1)
+        // A leader that came to lead by such a move stays for ten seconds, whatever it reaches.
+        quietUntil = System.bootNanoseconds() + 11_000_000_000
         try lab.network.heal(addresses: servers, at: try lab.network.host(leader))
         try cluster.waitUntilSettled()
         return outcome
@@ -213,6 +219,10 @@ final class LabScenarios {
         }
         var outcome = try outcome(.handovers, from: from, goOn: 1)
         outcome.notes.append("\(options.handovers) asked for, each done within \(DemoWindow.ms(longestMs))")
+        let gaps = outcome.window.base.changes.gaps.map(\.milliseconds).sorted()
+        if let median = gaps.isEmpty ? nil : gaps[gaps.count / 2] {
+            outcome.notes.append("without an owner \(DemoWindow.ms(median)) in the median")
+        }
         judge(&outcome, outageMs: nil, gapMs: 5, moves: options.handovers)
         return outcome
     }
