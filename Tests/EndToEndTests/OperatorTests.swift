@@ -237,6 +237,36 @@ extension ClusterTests {
         }
     }
 
+    // MARK: The gateway
+
+    @Test func aLeaderThatDoesNotReachTheGatewayHandsOverAndStaysWell() throws {
+        // A host that answers echoes and has no other part in this.
+        let leadership = "leadership: { gateway: \"10.77.0.201\", fitnessHold: \"1s\" },"
+        try EndToEnd.withCluster(LabClusterOptions(extra: leadership)) { story in
+            let (cluster, lab) = (story.cluster, story.lab)
+            let first = try cluster.waitForOwner()
+            let other = try #require(lab.nodes.first { $0 != first })
+            func faults(of node: String) throws -> [String]? {
+                try report(cluster, of: other)?.nodes.first { $0.id == node }?.unfit
+            }
+            try lab.wait("everybody reaches the gateway") { try lab.nodes.allSatisfy { try faults(of: $0) == [] } }
+            try lab.network.cut(from: LabNetwork.coldName, to: first)
+            try lab.wait("\(first) is seen not to reach it", seconds: 30) { try faults(of: first) == ["gateway"] }
+            try #require(
+                try report(cluster, of: other)?.problems.contains("node \(first) doesn't reach the gateway 10.77.0.201")
+                    == true)
+            let second = try cluster.waitForOwner(besides: first, seconds: 30)
+            try lab.network.heal()
+            try lab.wait("\(first) reaches it again", seconds: 30) { try faults(of: first) == [] }
+            // Nobody is fitter than anybody now: nothing moves, for as long as a move would have taken.
+            let held = System.bootNanoseconds() + 3_000_000_000
+            try lab.wait("the lead stays where it is") {
+                try #require(cluster.owner() == second)
+                return System.bootNanoseconds() > held
+            }
+        }
+    }
+
     // MARK: The last survivor
 
     @Test func theLastSurvivorIsForcedToLeadUntilOthersReturn() throws {

@@ -99,6 +99,40 @@ struct GateTests {
         #expect(bench.inside(node, "nft list tables").contains("triad_bench_0"))
     }
 
+    /// The dangerous one: `nft` has a line in hand that opens when everything stops, and is the first to be woken.
+    @Test func aLineInHandIsNeverExecutedLate() throws {
+        var inHand = 0
+        for _ in 0..<8 where inHand < 2 {
+            let bench = try GateBench.standing()
+            defer { bench.close() }
+            let node = bench.nodes[0]
+            #expect(bench.lead(node))
+            bench.live(100)
+            let fence = try #require(bench.processes(node).first)
+            let tool = try #require(bench.tool(node, "nft"))
+            kill(tool, SIGSTOP)
+            let before = node.order
+            bench.live(200) { _ in node.order > before }
+            // The fence hears of the hold, writes a line, and stops before it finds the line late.
+            bench.live(8)
+            kill(fence, SIGSTOP)
+            node.leads = false
+            node.attends = false
+            let end = bench.ms(node.until)
+            // Nobody is awake, and yet both die.
+            #expect(bench.live(2000) { _ in !FenceBench.lives(tool) })
+            // Long before the lease's end: by the timer that stands for a line that opens.
+            if bench.nowMs < end - 30 { inHand += 1 }
+            kill(tool, SIGCONT)
+            bench.live(20)
+            kill(fence, SIGCONT)
+            bench.live(300)
+            let last = bench.lastClaim(of: node) ?? 0
+            #expect(last - end < GateBench.grace.milliseconds + 15)
+        }
+        #expect(inHand > 0, "no round had a line in hand: the test shows nothing")
+    }
+
     @Test func leavesTheTablesOfOthersAlone() throws {
         let others =
             "nft add table inet a; nft add chain inet a c; nft add rule inet a c tcp dport 22 accept; "

@@ -167,6 +167,7 @@ import Testing
         let report = StatusReport.sample()
         let html = String(decoding: StatusPage.html(report), as: UTF8.self)
         #expect(html.contains("differs: backends, limits") && html.contains(">draining<") && html.contains("FORCED"))
+        #expect(html.contains("<dt>fencing</dt><dd>wait</dd>"))
         let lines = StatusTable(width: nil).lines(report)
         #expect(
             lines.contains {

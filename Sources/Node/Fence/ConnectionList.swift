@@ -82,6 +82,9 @@ extension SocketAddress {
         return Array(all.prefix(isIPv6 ? 16 : 4))
     }
 
+    /// fe80::/10.
+    var isLinkLocal: Bool { isIPv6 && high >> 54 == 0xfe80 >> 6 }
+
     func hasSameHost(as other: SocketAddress) -> Bool {
         isIPv6 == other.isIPv6 && high == other.high && low == other.low
     }

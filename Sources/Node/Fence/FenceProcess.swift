@@ -191,6 +191,7 @@ struct FenceProcess: ~Copyable {
                 if gate.hasNewInterface() { step(.gate(.relinked)) }
             case .link: if gate.hasNewInterface() { step(.gate(.relinked)) }
             case .appeared(let entry):
+                if gate.isNewLinkLocal(entry) { step(.gate(.relinked)) }
                 switch place(entry) {
                 case .vip(let vip): step(.appeared(vip: vip))
                 case .stray(let stray): step(.strayAppeared(stray))

@@ -79,6 +79,14 @@ struct Gate: ~Copyable {
         return !indices.isEmpty && indices != now
     }
 
+    /// Call when an address appeared. True when it is one that a VIP's interface speaks for itself with, and new.
+    func isNewLinkLocal(_ entry: AddressEntry) -> Bool {
+        guard entry.address.isLinkLocal else { return false }
+        return zip(indices, table.places).contains { index, place in
+            index == entry.interfaceIndex && place.vip.address.isIPv6 && place.linkLocal == nil
+        }
+    }
+
     private static func indices(of settings: FenceSettings) -> [UInt32] {
         settings.vips.map { FenceSystem.interface($0.interface).map { UInt32($0.index) } ?? 0 }
     }
@@ -117,8 +125,8 @@ struct Gate: ~Copyable {
         case .close: text = table.close(line: number)
         case .learn: text = table.learn(line: number)
         case .remember(let part):
-            let first = part * GateTable.flowsPerLine
-            text = table.remember(flows[first..<min(flows.count, first + GateTable.flowsPerLine)], line: number)
+            let rest = flows.dropFirst(part * GateTable.flowsPerLine)
+            text = table.remember(rest.prefix(GateTable.flowsPerLine), line: number)
         case .forward(let member): text = table.forward(targets(member, &addresses), line: number)
         case .keep: text = table.keep(line: number)
         case .remove: text = table.remove(line: number)
@@ -137,9 +145,7 @@ struct Gate: ~Copyable {
         let entries = (try? addresses.look()) ?? []
         for place in table.places.indices {
             table.places[place].linkLocal =
-                entries.first {
-                    $0.interfaceIndex == indices[place] && $0.address.isIPv6 && $0.address.high >> 54 == 0xfe80 >> 6
-                }?.address
+                entries.first { $0.interfaceIndex == indices[place] && $0.address.isLinkLocal }?.address
         }
     }
 

@@ -211,10 +211,15 @@ struct GateTable: Sendable {
             case .address(let hop):
                 rules.append("\(packets) fwd \(ip) to \(hop.host) device \"\(place.vip.interface)\"")
             case .hardware(let hop, let own):
-                // Our own as the source: switches would take the client to be here.
-                rules.append(
-                    "\(packets) ether daddr set \(text(hop)) ether saddr set \(text(own)) "
-                        + "fwd to \"\(place.vip.interface)\"")
+                // The kernel counts hops only where it looks for the next one itself. Two nodes that send each other
+                // what neither knows would never stop, so hops are counted here: three at most.
+                let hops = place.vip.address.isIPv6 ? "ip6 hoplimit" : "ip ttl"
+                for (found, left) in [("> 3", 3), ("3", 2), ("2", 1)] {
+                    // Our own as the source: switches would take the client to be here.
+                    rules.append(
+                        "\(packets) \(hops) \(found) \(hops) set \(left) ether daddr set \(text(hop)) "
+                            + "ether saddr set \(text(own)) fwd to \"\(place.vip.interface)\"")
+                }
             case nil: break
             }
         }

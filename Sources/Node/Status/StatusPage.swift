@@ -32,6 +32,7 @@ enum StatusPage {
         for vip in report.vips {
             page.fact("VIP \(vip.address)", vip.owner ?? "nobody", bad: vip.owner == nil)
         }
+        if let fencing = report.fencing { page.fact("fencing", fencing) }
         if report.forced { page.fact("FORCED", "owner without a majority", bad: true) }
         page.fact("term", String(report.term))
         if report.role == "leader", !report.vips.isEmpty { page.fact("lease", "\(report.leaseRemainingMs) ms") }
