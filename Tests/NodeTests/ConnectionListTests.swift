@@ -1,5 +1,6 @@
 // ConnectionListTests: the kernel's own list of connections, asked for one local address.
 
+import CLinux
 import Glibc
 import Proxy
 import Testing

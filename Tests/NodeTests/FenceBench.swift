@@ -64,7 +64,7 @@ final class FenceBench {
         // What a killed test run left.
         Self.shell(
             """
-            for left in $(ip netns list | grep -o '^fence-[0-9]*-[0-9]*'); do
+            for left in $(ip netns list 2>/dev/null | grep -o '^fence-[0-9]*-[0-9]*'); do
                 run=${left#fence-}; [ -d /proc/${run%-*} ] || ip netns del $left
             done
             """)

@@ -44,6 +44,19 @@ struct FencePreflightTests {
             ])
     }
 
+    @Test func asksForNftablesWhereAGateIsWanted() throws {
+        let bench = try FenceBench()
+        defer { bench.close() }
+        let vips = [try vip("10.88.0.100", "eth0")]
+        func problems(_ gate: GateUse) -> [FencePreflight.Problem] {
+            FencePreflight.check(vips: vips, gate: gate, searchPath: "/nonexistent").filter { $0.text.contains("nft") }
+        }
+        #expect(problems(.never) == [])
+        #expect(problems(.ifUsable).map(\.isFatal) == [false])
+        #expect(problems(.required).map(\.isFatal) == [true])
+        #expect(problems(.required).allSatisfy { $0.text.contains("install nftables") })
+    }
+
     @Test func refusesIPv6WhereItIsOff() throws {
         let bench = try FenceBench(before: "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
         defer { bench.close() }

@@ -16,10 +16,13 @@ enum FencePreflight {
     }
 
     /// Everything that is wrong; none when `vips` is empty.
-    static func check(vips: [FenceAddress], gate: GateUse) -> [Problem] {
+    /// - Parameter searchPath: PATH, unless a test says otherwise.
+    static func check(
+        vips: [FenceAddress], gate: GateUse, searchPath: String = FenceSystem.searchPath
+    ) -> [Problem] {
         if vips.isEmpty { return [] }
         var problems: [Problem] = []
-        if FenceSystem.find("ip") == nil {
+        if FenceSystem.find("ip", in: searchPath) == nil {
             problems.append(
                 Problem(
                     text:
@@ -27,7 +30,7 @@ enum FencePreflight {
                         + "to PATH",
                     isFatal: true))
         }
-        if gate != .never, FenceSystem.find("nft") == nil {
+        if gate != .never, FenceSystem.find("nft", in: searchPath) == nil {
             let text =
                 gate == .required
                 ? "no nft on PATH, which fencing \"gate\" needs: install nftables"

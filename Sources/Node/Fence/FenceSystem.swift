@@ -132,9 +132,7 @@ enum FenceSystem {
     }
 
     /// Where a command is, by PATH and by nothing else.
-    static func find(_ command: String) -> String? {
-        getenv("PATH").flatMap { find(command, in: String(cString: $0)) }
-    }
+    static func find(_ command: String) -> String? { find(command, in: searchPath) }
 
     /// - Parameter searchPath: directories with colons between them.
     static func find(_ command: String, in searchPath: String) -> String? {
@@ -146,7 +144,9 @@ enum FenceSystem {
     }
 
     /// `PATH=…` as this process has it, for a child that is to get nothing else of our environment.
-    static var pathEntry: String { "PATH=" + (getenv("PATH").map { String(cString: $0) } ?? "") }
+    static var pathEntry: String { "PATH=" + searchPath }
+
+    static var searchPath: String { getenv("PATH").map { String(cString: $0) } ?? "" }
 
     /// What the kernel says of an interface; nil when there is none of that name.
     static func interface(_ name: String) -> clinux_interface? {
