@@ -183,7 +183,7 @@ private struct FenceModel {
             gate.lines = []
             gate.isDead = true
             gate.news.append(.ended(reason: "x"))
-        default: tell(.gate(.relinked))
+        default: tell(.gate(.unsure))
         }
     }
 

@@ -89,6 +89,7 @@ final class GateBench {
         for index in 0..<count {
             script += """
                 n=\(name)-\(index); ip netns add $n; ip -n $n link set lo up
+                echo 0 | ip netns exec $n tee /proc/sys/net/ipv6/conf/default/dad_transmits >/dev/null
                 ip -n $n link add eth0 address 02:88:00:00:00:0\(index + 1) type veth peer name p\(index) netns $c
                 ip -n $c link set p\(index) master br0 up; ip -n $n link set eth0 up
                 ip -n $n addr add 10.88.0.1\(index + 1)/24 dev eth0

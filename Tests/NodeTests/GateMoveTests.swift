@@ -85,8 +85,7 @@ struct GateMoveTests {
         bench.drop(a)
         #expect(bench.live(2000) { _ in a.isDropped })
         b.link?.forward(to: nil)
-        bench.live(100)
-        #expect(!bench.inside(b, "nft list ruleset").contains("fwd"), "the rules are gone")
+        #expect(bench.live(3000) { !$0.inside(b, "nft list ruleset").contains("fwd") }, "the rules are gone")
         for connection in new { #expect(bench.talk(connection) == 2, "what began here stays") }
         for connection in old { #expect(bench.talk(connection) == nil, "and what was elsewhere is over") }
         for connection in old + new { Glibc.close(connection) }

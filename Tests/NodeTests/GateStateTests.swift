@@ -231,7 +231,7 @@ private struct GateStage {
         stage.hold(untilMs: 1150)
         stage.pass(untilMs: 1030)
         #expect(stage.effects.contains(.gate(.stop)))
-        #expect(stage.reports == [.warning("nft gave no answer within 30 ms: restarted")])
+        #expect(stage.reports == [.warning("nft gave no answer within 20 ms: restarted")])
         #expect(stage.effects.contains(.gate(.start)))
     }
 

@@ -242,12 +242,32 @@ struct GateTests {
         _ = scratch
     }
 
+    /// A fence without CAP_NET_ADMIN.
+    private func withoutRights(_ body: (String) throws -> Void) throws {
+        let scratch = Scratch()
+        let line = "exec setpriv --bounding-set=-net_admin --inh-caps=-net_admin \(FenceBench.program) fence"
+        scratch.write("fence", "#!/bin/sh\n\(line)\n")
+        try #require(FenceBench.shell("chmod +x \(scratch.file("fence"))") == 0)
+        try body(scratch.file("fence"))
+        _ = scratch
+    }
+
     @Test func withoutAUsableNftItSaysWhyAndHoldsWithoutOrNotAtAll() throws {
         let cases = [
             ("", "no nft on PATH: install nftables"),
             ("#!/bin/sh\nread l; echo Error: Operation not permitted >&2; cat", "nft: Operation not permitted"),
             ("#!/bin/sh\nexec sleep 100", "nft gave no answer within a second"),
         ]
+        try withoutRights { script in
+            let bench = try GateBench.standing(program: script)
+            defer { bench.close() }
+            let answer = bench.nodes[0].answers.first
+            guard case .gate(false, let reason) = answer else {
+                Issue.record("\(bench.nodes[0].answers)")
+                return
+            }
+            #expect(reason.contains("not permitted"), "\(reason)")
+        }
         for (nft, reason) in cases {
             for gate in [GateUse.ifUsable, .required] {
                 try withNft(nft) { script in
@@ -256,7 +276,7 @@ struct GateTests {
                     let node = bench.nodes[0]
                     #expect(node.answers.first == .gate(isUsable: false, reason: reason), "\(node.answers)")
                     #expect(bench.lead(node) == (gate == .ifUsable))
-                    #expect(bench.inside(node, "ip addr").contains(GateBench.vip) == (gate == .ifUsable))
+                    if gate == .required { #expect(!bench.inside(node, "ip addr").contains(GateBench.vip)) }
                     // There is nothing to be silent with, so this is a drop.
                     bench.yield(node)
                     #expect(bench.live(2000) { _ in node.isDropped }, "\(node.answers)")

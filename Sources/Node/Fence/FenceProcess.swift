@@ -188,10 +188,10 @@ struct FenceProcess: ~Copyable {
             switch change {
             case .overrun:
                 step(.overrun)
-                if gate.hasNewInterface() { step(.gate(.relinked)) }
-            case .link: if gate.hasNewInterface() { step(.gate(.relinked)) }
+                if gate.hasNewInterface() { step(.gate(.unsure)) }
+            case .link: if gate.hasNewInterface() { step(.gate(.unsure)) }
             case .appeared(let entry):
-                if gate.isNewLinkLocal(entry) { step(.gate(.relinked)) }
+                if gate.isNewLinkLocal(entry) { step(.gate(.unsure)) }
                 switch place(entry) {
                 case .vip(let vip): step(.appeared(vip: vip))
                 case .stray(let stray): step(.strayAppeared(stray))

@@ -14,6 +14,7 @@ struct Gate: ~Copyable {
     private var watch: GateWatch?
     /// Readable when the kernel has something to say.
     let watchDescriptor: Int32?
+    private var watchProblem = ""
     private var table: GateTable
     /// Added to the numbers of lines, so that no two lives of a fence use the same.
     private let lineBase: UInt32
@@ -21,6 +22,9 @@ struct Gate: ~Copyable {
     /// The interfaces that the table was installed on.
     private var indices: [UInt32] = []
     private var isStopping = false
+    private var watchHasMore = false
+    /// Not to be told before the kernel has been heard out.
+    private var waiting: [GateState.Event] = []
     private var complaints: [String] = []
 
     static let flowsMax = 8192
@@ -37,38 +41,46 @@ struct Gate: ~Copyable {
         } catch {
             watchDescriptor = nil
             watch = nil
+            watchProblem = "\(error)"
         }
     }
 
     var toolDescriptor: Int32? { tool.descriptor }
     /// A killed `nft` has to be looked after: call `take` again soon.
-    var isWaiting: Bool { isStopping }
+    var isWaiting: Bool { isStopping || !waiting.isEmpty }
 
     // MARK: what it hears
 
     /// What `nft` and the kernel have said since the last call, in order.
     mutating func take() -> [GateState.Event] {
+        let sayings = tool.take()
+        let isGone = isStopping && tool.isGone()
+        // What took effect before `nft` spoke, or died, was announced before.
         var events = hearKernel()
-        for saying in tool.take() {
-            // What took effect before it spoke was announced before.
-            events += hearKernel()
+        waiting += sayings.map { saying in
             switch saying {
-            case .refused(let id, let reason): events.append(.refused(line: id, reason: reason))
-            case .ended(let reason): events.append(.ended(reason: reason))
+            case .refused(let id, let reason): .refused(line: id, reason: reason)
+            case .ended(let reason): .ended(reason: reason)
             }
         }
-        if isStopping, tool.isGone() {
+        if isGone {
             isStopping = false
-            events += hearKernel() + [.stopped]
+            waiting.append(.stopped)
         }
+        if watchHasMore { return events }
+        events += waiting
+        waiting = []
         return events
     }
 
     private mutating func hearKernel() -> [GateState.Event] {
-        (watch?.takeChanges() ?? []).map { change in
+        guard let changes = watch?.takeChanges() else { return [] }
+        watchHasMore = watch?.hasMore ?? false
+        return changes.map { change in
             switch change {
             case .committed(let line): .committed(line: UInt64(line &- lineBase))
-            case .disturbed, .overrun: .disturbed
+            case .disturbed: .disturbed
+            case .overrun: .unsure
             }
         }
     }
@@ -96,7 +108,7 @@ struct Gate: ~Copyable {
     /// What went wrong, if it could not be started.
     mutating func start(keep: Int32) -> String? {
         guard watchDescriptor != nil else {
-            return "the kernel's netfilter can't be watched: NETLINK_NETFILTER is needed"
+            return "the kernel's tables can't be watched: \(watchProblem)"
         }
         return tool.start(keep: keep)
     }

@@ -41,10 +41,10 @@ struct GateState: Sendable {
     enum Event: Equatable, Sendable {
         /// A line is in force.
         case committed(line: UInt64)
-        /// Somebody else changed or removed the table, or not all that happened was heard.
+        /// Somebody else changed or removed the table.
         case disturbed
-        /// An interface was replaced, and perhaps what hung on it is gone.
-        case relinked
+        /// An interface was replaced, and perhaps what hung on it is gone; or not all that happened was heard.
+        case unsure
         case refused(line: UInt64, reason: String)
         /// The shell didn't write a line, since it was too late for it.
         case withheld(line: UInt64)
@@ -209,7 +209,7 @@ struct GateState: Sendable {
                 effects.append(.report(.warning("somebody else changed the gate's table: it is installed anew")))
             }
             isInstalled = false
-        case .relinked: isInstalled = false
+        case .unsure: isInstalled = false
         case .refused(let line, let reason):
             guard inFlight?.id == line else { return }
             inFlight = nil
@@ -367,7 +367,7 @@ struct GateState: Sendable {
     /// Long enough for a busy machine, and over before the kernel's timer ends everything.
     private func lateAfter(_ line: GateLine) -> Duration {
         switch line {
-        case .open, .serve, .close: max(Timing.lateAtLeast, lineGrace * 3 / 4)
+        case .open, .serve, .close: max(Timing.lateAtLeast, lineGrace / 2)
         default: Timing.late
         }
     }
