@@ -81,7 +81,7 @@ extension LabCluster {
 
 extension ClusterTests {
     @Test func followerWithAFullDiskVotesNoMore() throws {
-        try EndToEnd.withCluster(LabClusterOptions(through: Volume.through(Volume.small))) { story in
+        try EndToEnd.withCluster(LabClusterOptions(fencing: "auto", through: Volume.through(Volume.small))) { story in
             let (cluster, lab) = (story.cluster, story.lab)
             let leader = try cluster.waitForOwner()
             let others = lab.nodes.filter { $0 != leader }
@@ -128,7 +128,7 @@ extension ClusterTests {
     }
 
     @Test func leaderWithAFullDiskStepsDown() throws {
-        try EndToEnd.withCluster(LabClusterOptions(through: Volume.through(Volume.small))) { story in
+        try EndToEnd.withCluster(LabClusterOptions(fencing: "auto", through: Volume.through(Volume.small))) { story in
             let (cluster, lab) = (story.cluster, story.lab)
             let full = try cluster.waitForOwner()
             let others = lab.nodes.filter { $0 != full }
@@ -158,7 +158,7 @@ extension ClusterTests {
     }
 
     @Test(.enabled(if: Volume.canFail, "loop devices and ext4")) func failingFileSystemIsSaid() throws {
-        try EndToEnd.withCluster(LabClusterOptions(through: Volume.through(Volume.failing))) { story in
+        try EndToEnd.withCluster(LabClusterOptions(fencing: "auto", through: Volume.through(Volume.failing))) { story in
             let (cluster, lab) = (story.cluster, story.lab)
             let leader = try cluster.waitForOwner()
             let others = lab.nodes.filter { $0 != leader }

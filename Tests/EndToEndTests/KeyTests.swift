@@ -23,7 +23,7 @@ extension ClusterTests {
     }
 
     @Test func keysAreRotatedWithoutDowntime() throws {
-        try EndToEnd.withCluster { story in
+        try EndToEnd.withCluster(LabClusterOptions(fencing: "auto")) { story in
             let (cluster, lab) = (story.cluster, story.lab)
             let old = try #require(LabSystem.readText("\(cluster.directory(lab.nodes[0]))/gossip.key"))
             let new = try lab.run(["keygen"], on: LabNetwork.clientName).output

@@ -47,8 +47,8 @@ enum Demo {
             guard ["auto", "gate", "wait", "trust"].contains(options.fencing) else {
                 throw LabUsage("--fencing \(options.fencing): auto, gate, wait or trust is needed")
             }
-            if let scenarios = try scenarios(given, fencing: options.fencing) {
-                _ = try becomeAbleToMakeNetworks()
+            if var scenarios = try scenarios(given, fencing: options.fencing) {
+                scenarios.isOwnUser = try becomeAbleToMakeNetworks()
                 let signals = (try? SignalDescriptor.open([SIGINT, SIGTERM, SIGHUP])) ?? -1
                 return try DemoScenarios.run(scenarios) { LabSystem.isReadable(signals, withinMs: 0) }
             }

@@ -10,6 +10,8 @@ enum DemoScenarios {
         var scenarios: [LabScenario]
         var repetitions = 3
         var isIPv6 = false
+        /// In a user namespace this process can have one lab only.
+        var isOwnUser = false
         var cluster = LabClusterOptions()
         var scenario = LabScenarioOptions()
     }
@@ -19,12 +21,15 @@ enum DemoScenarios {
 
     /// Exit code: 1 when a promise did not hold.
     static func run(_ options: Options, interruption: @escaping () -> Bool) throws -> Int32 {
+        if options.isOwnUser, options.scenarios.count > 1 {
+            throw LabProblem("--scenario all needs root; without, give the scenarios one at a time")
+        }
         var rows: [Row] = []
         var isFirst = true
         for scenario in options.scenarios {
             var chosen = options.cluster
             chosen.extra += "timeouts: { drain: \"\(scenario.drain(mayBeGated: chosen.mayBeGated))\" },"
-            let lab = try Lab(forGood: true, isIPv6: options.isIPv6)
+            let lab = try Lab(forGood: options.isOwnUser, isIPv6: options.isIPv6)
             lab.interruption = interruption
             defer { lab.tearDown() }
             let cluster = try LabCluster(lab, chosen)

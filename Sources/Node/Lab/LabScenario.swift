@@ -240,8 +240,11 @@ final class LabScenarios {
         var outcome = try outcome(.terminate, from: from, to: max(moved, System.bootNanoseconds() - 100_000_000))
         judge(&outcome, outageMs: nil, gapMs: 5, moves: 1)
         try lab.wait("\(leader) ends", seconds: 30) { cluster.hasEnded(leader) }
+        // What the end of the drain cut off is noticed by its client when that has lost its patience: not the next run's.
+        let noticed = System.bootNanoseconds() + 4_000_000_000
         if cluster.exitCode(leader) != 0 { outcome.broken.append("exit code \(cluster.exitCode(leader) ?? -1)") }
         try bringBack(leader)
+        quietUntil = max(quietUntil, noticed)
         return outcome
     }
 
