@@ -5,6 +5,8 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
+    // Deliberate faults, by which the simulator shows that it would find them. Never in a release build.
+    .define("TRIAD_BREAKAGES", .when(configuration: .debug)),
 ]
 
 let package = Package(
@@ -19,7 +21,9 @@ let package = Package(
         .target(name: "Proxy", dependencies: ["CLinux"], exclude: ["DESIGN.md"], swiftSettings: strict),
         .executableTarget(
             name: "Node", dependencies: ["CLinux", "Gossip", "Proxy"], exclude: ["DESIGN.md"], swiftSettings: strict),
-        .target(name: "Simulation", dependencies: ["Gossip"], path: "Tests/Simulation", swiftSettings: strict),
+        .target(
+            name: "Simulation", dependencies: ["Gossip"], path: "Tests/Simulation", exclude: ["DESIGN.md"],
+            swiftSettings: strict),
         .executableTarget(
             name: "Simulator", dependencies: ["Simulation"], path: "Tests/Simulator", swiftSettings: strict),
         .testTarget(

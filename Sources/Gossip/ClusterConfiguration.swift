@@ -90,6 +90,9 @@ public struct ClusterConfiguration: Sendable {
     public var leadership: LeadershipRules
     /// The servers that the file names.
     public var servers: [ServerID]
+    #if TRIAD_BREAKAGES
+        package var breakage: Breakage?
+    #endif
 
     public init(
         members: [String], me: MemberID, timing: Timing, fencing: Fencing, hasVIP: Bool, digest: UInt64,

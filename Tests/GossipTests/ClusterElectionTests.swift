@@ -11,7 +11,7 @@ extension ClusterWorld {
     /// A world that has a leader and an owner.
     static func settled(seed: UInt64 = 1, _ settings: ClusterSettings = ClusterSettings()) -> ClusterWorld {
         let world = ClusterWorld(seed: seed, settings)
-        #expect(world.run(atMost: .seconds(4)) { $0.isSettled }, "\(ClusterFate.portrait(world))")
+        #expect(world.run(atMost: .seconds(4)) { $0.isSettled }, "\(world.portrait)")
         return world
     }
 

@@ -18,7 +18,7 @@ extension ClusterWorld {
             let request = propose(.setWeight(settings.servers[number % 3], weight: number % 257), at: node)
             let isDone = run(atMost: .seconds(2)) { $0.isDone(request) }
             guard isDone else {
-                Issue.record("change \(number) is not done: \(violation ?? ClusterFate.portrait(self))")
+                Issue.record("change \(number) is not done: \(violation ?? portrait)")
                 return
             }
         }
@@ -255,11 +255,11 @@ private func manyServers() -> ClusterSettings {
         world.proposeMany(Limits.logEntriesMax + 70, at: try world.someLeader())
         #expect(world.nodes[try world.someLeader()].member?.log.baseIndex ?? 0 > 0, "there must be a snapshot")
         world.start(away)
-        #expect(world.run(atMost: .seconds(3)) { $0.isSettled }, "\(ClusterFate.portrait(world))")
+        #expect(world.run(atMost: .seconds(3)) { $0.isSettled }, "\(world.portrait)")
         // What it has now is on its disk, too.
         world.crash(away)
         world.start(away)
-        #expect(world.run(atMost: .seconds(3)) { $0.isSettled }, "\(ClusterFate.portrait(world))")
+        #expect(world.run(atMost: .seconds(3)) { $0.isSettled }, "\(world.portrait)")
         #expect(world.violation == nil)
     }
 
@@ -281,7 +281,7 @@ private func manyServers() -> ClusterSettings {
         #expect(hasBegun && !world.isSettled)
         world.crash(away)
         world.start(away)
-        #expect(world.run(atMost: .seconds(3)) { $0.isSettled }, "\(ClusterFate.portrait(world))")
+        #expect(world.run(atMost: .seconds(3)) { $0.isSettled }, "\(world.portrait)")
     }
 
     @Test func aChangeWhoseCommitArrivesWithASnapshotIsAnswered() throws {

@@ -15,7 +15,16 @@ struct Datagram {
 
     let from: Int
     let to: Int
-    let content: Content
+    var content: Content
+    /// A bit of it was changed on the way.
+    var isDamaged = false
+
+    /// As it arrives with one bit turned.
+    func damaged(_ choice: UInt64) -> Datagram {
+        guard case .sealed(var bytes) = content else { return self }
+        bytes[Int(choice / 8 % UInt64(bytes.count))] ^= 1 << UInt8(choice % 8)
+        return Datagram(from: from, to: to, content: .sealed(bytes), isDamaged: true)
+    }
 }
 
 extension ClusterWorld {
@@ -38,7 +47,13 @@ extension ClusterWorld {
     }
 
     func transmit(_ datagram: Datagram) {
-        if cut[datagram.from][datagram.to] || random.happens(settings.loss) { return }
+        if isCut(from: datagram.from, to: datagram.to) || random.happens(settings.loss) { return }
+        var datagram = datagram
+        if random.happens(settings.corruption) {
+            // What isn't sealed has no envelope to notice it by: it counts as lost.
+            guard settings.sealed else { return }
+            datagram = datagram.damaged(random.next())
+        }
         let copies = random.happens(settings.duplication) ? 2 : 1
         for _ in 0..<copies {
             var delay = random.within(settings.delayNs)
@@ -56,7 +71,7 @@ extension ClusterWorld {
         }
         guard nodes[node].member != nil else { return }
         switch datagram.content {
-        case .sealed(let bytes): open(bytes, at: node)
+        case .sealed(let bytes): open(bytes, at: node, isDamaged: datagram.isDamaged)
         case .plain(let payload, let boot, let named):
             guard boot >= nodes[node].knownBoots[datagram.from] else { return }
             guard named == nodes[node].boot else {
@@ -71,8 +86,12 @@ extension ClusterWorld {
         }
     }
 
-    private func open(_ bytes: [UInt8], at node: Int) {
-        switch nodes[node].envelope?.open(bytes) {
+    private func open(_ bytes: [UInt8], at node: Int, isDamaged: Bool) {
+        let opened = nodes[node].envelope?.open(bytes)
+        if isDamaged {
+            guard case .dropped = opened else { return checks.fail("n\(node) takes a damaged datagram for a good one") }
+        }
+        switch opened {
         case .message(let from, let boot, let payload, _): receive(payload, from: from.index, boot: boot, at: node)
         case .hello(let from, let boot):
             guard let answer = nodes[node].envelope?.hello(to: from, boot: boot) else { return }
@@ -86,6 +105,8 @@ extension ClusterWorld {
             return checks.fail("n\(node) can't read what n\(from) sent: \(payload)")
         }
         mark(from, node, 1, more: payload.reduce(UInt64(payload.count)) { $0 &* 31 &+ UInt64($1) })
+        noteArrived(message, from: from, at: node)
+        if tellsMessages { tell("n\(node) hears from n\(from): \(message)") }
         step(node, .message(message, from: MemberID(from), boot: boot))
     }
 }

@@ -26,21 +26,48 @@ struct ClusterSettings {
     var duplication: UInt64 = 0
     /// How many datagrams in a thousand take up to 40 ms.
     var slowDatagrams: UInt64 = 0
+    /// How many in a thousand lose a bit on the way.
+    var corruption: UInt64 = 0
     var diskNs: ClosedRange<UInt64> = 150_000...600_000
-    /// From a command's arrival at the fence to its effect, and from a hold's end to the drop.
-    var fenceNs: ClosedRange<UInt64> = 100_000...800_000
-    /// Clocks run off by up to this much, in millionths, and begin anywhere.
-    var clockDriftPpm: Int64 = 100
+    /// From an order's saying to its arrival at the fence, and a report's way back.
+    var fenceNs: ClosedRange<UInt64> = 50_000...400_000
+    /// From a line's writing to its execution by `nft` or `ip`.
+    var lineNs: ClosedRange<UInt64> = 50_000...400_000
+    /// Clocks run off by up to this much, in millionths, and begin anywhere. What the kernel corrects a clock by at most.
+    var clockDriftPpm: Int64 = 500
     var servers = (1...5).map { ServerID(backend: "api", server: "api_\($0)") }
+    #if TRIAD_BREAKAGES
+        /// A deliberate fault of every member, or of the model where it says so.
+        var breakage: Breakage?
+    #endif
+
+    var noise: Noise {
+        get { Noise(loss: loss, duplication: duplication, slow: slowDatagrams, corruption: corruption) }
+        set {
+            (loss, duplication, slowDatagrams, corruption) =
+                (newValue.loss, newValue.duplication, newValue.slow, newValue.corruption)
+        }
+    }
 }
 
 enum ClusterAction {
     case wake(node: Int, incarnation: Int)
     case deliver(Datagram)
     case stored(node: Int, incarnation: Int, ticket: UInt64)
-    case fence(node: Int, incarnation: Int, FenceCommand)
+    /// The disk tries again what it refused.
+    case retry(node: Int, incarnation: Int)
+    case fence(node: Int, life: Int, FenceCommand)
+    case kernel(node: Int, life: Int, KernelCommand)
     case event(node: Int, incarnation: Int, Event)
     case call(Int)
+}
+
+/// What becomes of the story.
+enum Teller {
+    case silent
+    /// Its latest part is kept, for a failure's message.
+    case remembers
+    case speaks((String) -> Void)
 }
 
 /// One machine: a member or none, and what outlives it.
@@ -59,6 +86,13 @@ final class ClusterNode {
     /// The main process doesn't run; what arrives waits.
     var isFrozen = false
     var backlog: [ClusterAction] = []
+    /// Its process was told to end.
+    var isStopping = false
+    /// The whole machine stands still, kernel included.
+    var isStalled = false
+    /// Its kernel's timers run late, before it answers anyone.
+    var isWaking = false
+    var stalledKernel: [(life: Int, command: KernelCommand)] = []
     var wakeAt: UInt64 = .max
     var ticksInPlace = 0
     var lastRequest: UInt64 = 0
@@ -79,16 +113,35 @@ final class ClusterWorld {
     var settings: ClusterSettings
     let seed: UInt64
     var random: SplitMix64
+    /// The key of the cluster.
+    static let keys = [[UInt8](repeating: 9, count: 32)]
     /// Nanoseconds since the world began.
     private(set) var now: UInt64 = 0
     var nodes: [ClusterNode] = []
     /// `cut[from][to]`: nothing gets through that way.
     var cut: [[Bool]]
     var checks: ClusterChecks
+    /// `blocked[from][to]`: how many faults of a schedule keep everything from getting through that way.
+    var blocked: [[Int]]
+    /// Grows when everything is mended at once.
+    var era = 0
+    /// What the network is like when no fault makes it worse.
+    let usualNoise: Noise
+    /// Nodes whose next fence has no gate although they had one.
+    var losesGate: [Bool]
+    /// A node may come back with an empty disk.
+    var mayWipe = true
+    /// How often someone began a term.
+    private(set) var campaigns = 0
     /// Everything that happened, as one number.
     private(set) var trace: UInt64 = 0xcbf2_9ce4_8422_2325
-    /// The latest happenings in words, for a failure's message.
+    /// How many actions were carried out.
+    private(set) var steps = 0
+    /// What happens in words: the latest of it, or all when it is told as it happens. Costs time, so only on demand.
     private(set) var story: [String] = []
+    var teller: Teller
+    /// Every message that arrives is told, too.
+    var tellsMessages = false
     var answers: [(request: RequestID, outcome: Outcome)] = []
     /// When which node got or lost the address.
     var ownership: [(at: UInt64, node: Int, isPresent: Bool)] = []
@@ -100,12 +153,16 @@ final class ClusterWorld {
 
     private var queue = ActionQueue()
 
-    init(seed: UInt64, _ settings: ClusterSettings = ClusterSettings()) {
+    init(seed: UInt64, _ settings: ClusterSettings = ClusterSettings(), teller: Teller = .remembers) {
         self.settings = settings
+        self.teller = teller
+        usualNoise = settings.noise
+        losesGate = Array(repeating: false, count: settings.members)
         self.seed = seed
         random = SplitMix64(state: seed)
         let count = settings.members
         cut = Array(repeating: Array(repeating: false, count: count), count: count)
+        blocked = Array(repeating: Array(repeating: 0, count: count), count: count)
         checks = ClusterChecks(members: count)
         for _ in 0..<count {
             let ppm = Int64(random.below(UInt64(2 * settings.clockDriftPpm + 1))) - settings.clockDriftPpm
@@ -164,6 +221,7 @@ final class ClusterWorld {
             if condition(self) { return true }
             guard let (time, action) = queue.pop(before: end) else { break }
             now = time
+            steps += 1
             perform(action)
         }
         if violation == nil { now = end }
@@ -176,13 +234,17 @@ final class ClusterWorld {
         case .deliver(let datagram): deliver(datagram)
         case .stored(let node, let incarnation, let ticket):
             guard nodes[node].incarnation == incarnation else { return }
-            nodes[node].disk.complete(ticket: ticket)
-            step(node, .persisted(ticket: ticket))
-        case .fence(let node, let incarnation, let command):
+            written(node, ticket: ticket)
+        case .retry(let node, let incarnation):
             guard nodes[node].incarnation == incarnation else { return }
+            retryDisk(node)
+        case .fence(let node, let life, let command):
+            guard nodes[node].fence.life == life else { return }
             performFence(node, command)
+        case .kernel(let node, let life, let command): performKernel(node, life: life, command)
         case .event(let node, let incarnation, let event):
             guard nodes[node].incarnation == incarnation else { return }
+            if case .fence(.gate) = event { noteFenceSpoke(node) }
             step(node, event)
         case .call(let index): callbacks[index](self)
         }
@@ -231,9 +293,10 @@ final class ClusterWorld {
         switch effect {
         case .send(let message, let to): send(message, from: node, to: to.index)
         case .persist(let operations, let ticket):
-            let done = nodes[node].disk.submit(
-                operations, ticket: ticket, now: now, takes: random.within(settings.diskNs))
+            let takes = random.within(nodes[node].disk.slowness ?? settings.diskNs)
+            let done = nodes[node].disk.submit(operations, ticket: ticket, now: now, takes: takes)
             mark(node, 3, ticket)
+            notePersist(node, operations)
             plan(.stored(node: node, incarnation: nodes[node].incarnation, ticket: ticket), at: done)
         case .hold(let until, let term, let order):
             commandFence(node, .hold(until: until, term: term, order: order))
@@ -243,12 +306,17 @@ final class ClusterWorld {
         case .tableChanged: break
         case .answer(let request, let outcome): answered(request, outcome, node)
         case .note(let note):
+            if note.kind == .termStarted { campaigns += 1 }
             nodes[node].notes.append(note)
             tell("n\(node): \(note.kind.rawValue): \(note.text)")
         case .probeNow(let server): nodes[node].probes.append(server)
         case .handoverWanted(let target):
-            // The shell drains first.
-            plan(.event(node: node, incarnation: nodes[node].incarnation, .handover(to: target)), at: now + 2_000_000)
+            // Without a gate on both sides the shell drains first.
+            let keepsFlows = nodes[node].member?.movesKeepFlows(to: target, now: local(node)) ?? false
+            let wait = keepsFlows ? 100_000 : 2_000_000
+            plan(
+                .event(node: node, incarnation: nodes[node].incarnation, .handover(to: target)),
+                at: now + UInt64(wait))
         }
     }
 
@@ -270,19 +338,40 @@ final class ClusterWorld {
 
     private func mark(_ node: Int, _ kind: Int, _ more: UInt64) { mark(node, kind, more: more) }
 
-    func tell(_ line: String) {
-        story.append("\(Double(now / 1000) / 1000) ms  \(line)")
-        if story.count > 200 { story.removeFirst(100) }
+    func tell(_ line: @autoclosure () -> String) {
+        switch teller {
+        case .silent: return
+        case .remembers:
+            story.append(told(line()))
+            if story.count > 200 { story.removeFirst(100) }
+        case .speaks(let say): say(told(line()))
+        }
+    }
+
+    private func told(_ line: String) -> String {
+        let micros = String(now / 1000 % 1_000_000)
+        return "\(now / 1_000_000_000).\(String(repeating: "0", count: 6 - micros.count))\(micros) s  \(line)"
     }
 
     // MARK: what operators and fate do
 
     func configuration(_ node: Int) -> ClusterConfiguration {
-        ClusterConfiguration(
+        let made = ClusterConfiguration(
             members: (0..<settings.members).map { "n\($0)" }, me: MemberID(node), timing: settings.timing,
             fencing: settings.fencing, hasVIP: settings.hasVIP, digest: 7,
             leadership: settings.leadership, servers: settings.servers)
+        #if TRIAD_BREAKAGES
+            var broken = made
+            broken.breakage = settings.breakage
+            return broken
+        #else
+            return made
+        #endif
     }
+
+    #if TRIAD_BREAKAGES
+        func isBroken(_ breakage: Breakage) -> Bool { settings.breakage == breakage }
+    #endif
 
     /// Starts the processes of a node. Its new fence sweeps what an earlier life left.
     func start(_ node: Int) {
@@ -290,26 +379,27 @@ final class ClusterWorld {
         nodes[node].incarnation += 1
         nodes[node].boot += 1 + random.below(5)
         nodes[node].knownBoots = Array(repeating: 0, count: settings.members)
-        nodes[node].fence = FenceModel()
         nodes[node].lastRequest = 0
         nodes[node].wakeAt = .max
         if settings.sealed {
             nodes[node].envelope = Envelope(
                 clusterTag: 1, me: MemberID(node), memberCount: settings.members, boot: nodes[node].boot,
-                keys: [Array(repeating: 9, count: 32)])
+                keys: Self.keys)
         }
         tell("n\(node) starts, boot \(nodes[node].boot)")
         nodes[node].member = Member(
             configuration(node), recovered: nodes[node].disk.durable, boot: nodes[node].boot, seed: random.next(),
             now: local(node))
         checks.started(node)
+        forgetFence(node)
         startFence(node)
         step(node, .wallClock(1_000_000 + Int64(now / 1_000_000)))
     }
 
     /// Ends the main process without warning; unsynced writes are lost, in part or whole.
     func killMain(_ node: Int) {
-        guard nodes[node].member != nil else { return }
+        // Nothing gets at the processes of a machine that stands still.
+        guard nodes[node].member != nil, !nodes[node].isStalled else { return }
         tell("n\(node)'s main process is killed")
         endMain(node)
         fenceLosesMain(node)
@@ -317,7 +407,8 @@ final class ClusterWorld {
 
     /// Ends main process and fence; the kernel lives and keeps the address for its lifetime.
     func killAll(_ node: Int) {
-        guard nodes[node].member != nil else { return }
+        // Nothing gets at the processes of a machine that stands still.
+        guard nodes[node].member != nil, !nodes[node].isStalled else { return }
         tell("n\(node)'s processes are killed")
         endMain(node)
         loseFence(node)
@@ -328,17 +419,20 @@ final class ClusterWorld {
         guard nodes[node].member != nil else { return }
         tell("n\(node) crashes")
         endMain(node)
-        nodes[node].fence = FenceModel()
+        cutPower(node)
     }
 
     private func endMain(_ node: Int) {
         nodes[node].member = nil
         nodes[node].incarnation += 1
         nodes[node].isFrozen = false
+        nodes[node].isStopping = false
+        nodes[node].isStalled = false
+        nodes[node].stalledKernel = []
         nodes[node].backlog = []
         nodes[node].asked = []
         let pending = nodes[node].disk.pendingOperations
-        nodes[node].disk.crash(keeping: Int(random.below(UInt64(pending + 1))))
+        nodes[node].disk.crash(keeping: Int(random.below(UInt64(pending + 1))), torn: random.next())
     }
 
     /// Stops the main process from running, and with `whole` the fence too.
@@ -349,10 +443,31 @@ final class ClusterWorld {
         if whole { freezeFence(node) }
     }
 
+    /// Stops the whole machine, its kernel too: it answers nothing meanwhile, and its clock goes on.
+    func stall(_ node: Int) {
+        guard nodes[node].member != nil, !nodes[node].isFrozen else { return }
+        // When it wakes its address is there until the fence runs, which `trust` doesn't wait for.
+        if settings.fencing == .trust { return freeze(node, whole: false) }
+        tell("n\(node) stalls")
+        nodes[node].isFrozen = true
+        freezeFence(node)
+        nodes[node].isStalled = true
+    }
+
     func thaw(_ node: Int) {
         guard nodes[node].isFrozen else { return }
         tell("n\(node) thaws")
         nodes[node].isFrozen = false
+        // The kernel's timers run before any process, and before any packet is answered.
+        let kernel = nodes[node].stalledKernel
+        nodes[node].stalledKernel = []
+        if nodes[node].isStalled {
+            nodes[node].isStalled = false
+            nodes[node].isWaking = true
+            for (life, command) in kernel { performKernel(node, life: life, command) }
+            nodes[node].isWaking = false
+            checkOwners()
+        }
         thawFence(node)
         let backlog = nodes[node].backlog
         nodes[node].backlog = []
@@ -373,6 +488,7 @@ final class ClusterWorld {
     }
 
     func observe(_ server: ServerID, _ health: Health, at node: Int, reason: String = "seen") {
+        checks.noteObserved(server, health, node)
         step(node, .observed([Observation(server: server, health: health, reason: reason)]))
     }
 
@@ -386,6 +502,8 @@ final class ClusterWorld {
         for other in nodes.indices where other != node { setLink(node, other, up: false) }
     }
 
+    func isCut(from: Int, to: Int) -> Bool { cut[from][to] || blocked[from][to] > 0 }
+
     func heal() {
         for from in nodes.indices {
             for to in nodes.indices { cut[from][to] = false }
@@ -394,8 +512,10 @@ final class ClusterWorld {
 
     // MARK: what can be seen from outside
 
-    /// Nodes that have the address.
-    var owners: [Int] { nodes.indices.filter { nodes[$0].fence.isPresent } }
+    /// Nodes that answer for the VIP.
+    var owners: [Int] { nodes.indices.filter { isOwner($0) } }
+
+    func isOwner(_ node: Int) -> Bool { nodes[node].fence.isPresent && !nodes[node].isStalled }
 
     /// The leader of the highest term among the nodes that run.
     var leader: Int? {
@@ -408,72 +528,17 @@ final class ClusterWorld {
 
     /// A leader known to all running nodes, an owner (with a VIP), and the same table everywhere.
     var isSettled: Bool {
-        guard let leader, let first = nodes[leader].member else { return false }
-        if settings.hasVIP, owners != [leader] || !first.holdsAddress { return false }
+        guard let leader else { return false }
+        let term = nodes[leader].member?.term
+        let applied = nodes[leader].member?.appliedIndex
+        let digest = nodes[leader].member?.table.digest
+        if settings.hasVIP, owners != [leader] || nodes[leader].member?.holdsAddress != true { return false }
         return nodes.allSatisfy { node in
-            guard let member = node.member else { return true }
-            return member.term == first.term && member.appliedIndex == first.appliedIndex
-                && member.commitIndex == first.commitIndex && member.table.digest == first.table.digest
+            node.member == nil
+                || (node.member?.term == term && node.member?.appliedIndex == applied
+                    && node.member?.commitIndex == applied && node.member?.table.digest == digest)
         }
     }
 
     func health(_ server: ServerID, at node: Int) -> Health? { nodes[node].member?.table[server]?.health }
-}
-
-/// Actions by time; equal times in the order planned. A binary heap.
-private struct ActionQueue {
-    private struct Item {
-        let at: UInt64
-        let order: UInt64
-        let action: ClusterAction
-    }
-
-    private var items: [Item] = []
-    private var planned: UInt64 = 0
-
-    private func isBefore(_ left: Int, _ right: Int) -> Bool {
-        items[left].at != items[right].at ? items[left].at < items[right].at : items[left].order < items[right].order
-    }
-
-    mutating func push(_ action: ClusterAction, at time: UInt64) {
-        planned += 1
-        items.append(Item(at: time, order: planned, action: action))
-        var place = items.count - 1
-        while place > 0, isBefore(place, (place - 1) / 2) {
-            items.swapAt(place, (place - 1) / 2)
-            place = (place - 1) / 2
-        }
-    }
-
-    mutating func pop(before end: UInt64) -> (UInt64, ClusterAction)? {
-        guard let first = items.first, first.at <= end else { return nil }
-        items.swapAt(0, items.count - 1)
-        items.removeLast()
-        var place = 0
-        while true {
-            var least = place
-            for child in [2 * place + 1, 2 * place + 2] where child < items.count && isBefore(child, least) {
-                least = child
-            }
-            if least == place { return (first.at, first.action) }
-            items.swapAt(place, least)
-            place = least
-        }
-    }
-}
-
-extension SplitMix64 {
-    /// A number below `bound` (0 when that is 0).
-    mutating func below(_ bound: UInt64) -> UInt64 { bound == 0 ? 0 : next() % bound }
-
-    mutating func within(_ range: ClosedRange<UInt64>) -> UInt64 {
-        range.lowerBound + below(range.upperBound - range.lowerBound + 1)
-    }
-
-    /// True this many times in a thousand.
-    mutating func happens(_ thousandths: UInt64) -> Bool { thousandths > 0 && below(1000) < thousandths }
-
-    mutating func pick<Element>(_ elements: [Element]) -> Element? {
-        elements.isEmpty ? nil : elements[Int(below(UInt64(elements.count)))]
-    }
 }

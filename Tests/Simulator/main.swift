@@ -3,4 +3,10 @@
 import Glibc
 import Simulation
 
-exit(SimulatorCommand(CommandLine.arguments.dropFirst().map { $0 }).run { print($0) })
+func nanoseconds() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+}
+
+exit(SimulatorCommand(Array(CommandLine.arguments.dropFirst()), clock: nanoseconds).run { print($0) })

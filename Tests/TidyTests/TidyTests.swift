@@ -97,5 +97,9 @@ struct TidyTests {
         #expect(!manifest.contains(".package("), "Package.swift: no outside package")
         #expect(!manifest.contains("-Ounchecked"), "Package.swift: never -Ounchecked")
         #expect(manifest.contains(".treatAllWarnings(as: .error)"), "Package.swift: warnings are errors")
+        let breakages = manifest.split(separator: "\n").filter { $0.contains("TRIAD_BREAKAGES") }
+        #expect(
+            breakages == ["    .define(\"TRIAD_BREAKAGES\", .when(configuration: .debug)),"],
+            "Package.swift: deliberate faults never get into a release build")
     }
 }

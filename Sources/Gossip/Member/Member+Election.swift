@@ -42,7 +42,9 @@ struct Handover: Sendable {
 extension Member {
     var mayCampaign: Bool { !hasResigned && mayVote }
 
-    private var mayVote: Bool { storageFault == nil && (!isForgetful || isNewCluster) }
+    private var mayVote: Bool {
+        storageFault == nil && (!isForgetful || isNewCluster || breaks(.votesForgetful))
+    }
 
     private var isNewCluster: Bool {
         peers.indices.count { $0 == me.index || peers[$0].digest?.isForgetful ?? false } >= configuration.majority
@@ -73,7 +75,7 @@ extension Member {
         electionDeadline = now.advanced(by: drawElectionTimeout())
         if wasLeader {
             note(.leaderLost, "\(configuration.name(me)) no longer leads")
-            if heldUntil == nil { release() }
+            if heldUntil == nil || breaks(.releaseWithoutDrop) { release() }
         }
     }
 
@@ -175,8 +177,10 @@ extension Member {
         for (index, term) in request.released.enumerated() where index != me.index {
             learnReleased(MemberID(index), upTo: term, now: now)
         }
-        let isCovered = log.isCovered(byLastIndex: request.lastIndex, term: request.lastTerm)
-        let isPromised = !request.isTransfer && (now < promisedUntil || leadsWithQuorum(now: now))
+        let isCovered =
+            log.isCovered(byLastIndex: request.lastIndex, term: request.lastTerm) || breaks(.ignoresLogAge)
+        let isBound = !request.isTransfer && (now < promisedUntil || leadsWithQuorum(now: now))
+        let isPromised = isBound && !breaks(request.isPreVote ? .preVoteUnsticky : .voteUnsticky)
         let isFree = mayVote && request.term >= votesFromTerm
         if request.isPreVote {
             let isWelcome = request.term > term && !isPromised && mayVote
@@ -188,7 +192,8 @@ extension Member {
         // A promise kept means as well: not even the term moves, or a node that returns would depose a leader.
         if request.term > term, isPromised || !isFree { return }
         if request.term > term { becomeFollower(term: request.term, leader: nil, now: now) }
-        let isUnbound = request.term == term && role == .follower && (votedFor == nil || votedFor == candidate)
+        let hasVote = votedFor == nil || votedFor == candidate || breaks(.voteTwice)
+        let isUnbound = request.term == term && role == .follower && hasVote
         guard isUnbound, isCovered, isFree else {
             let reply = VoteReply(term: term, isPreVote: false, granted: false, answers: [])
             return send(.voteReply(reply), to: candidate)
@@ -205,11 +210,11 @@ extension Member {
         }
         electionDeadline = now.advanced(by: drawElectionTimeout())
         pruneAnswers(now: now)
-        let recent = answers.answers.map {
+        let recent = (breaks(.answersForgotten) ? [] : answers.answers).map {
             RecentAnswer(leader: $0.leader, term: $0.term, isGated: $0.isGated, age: $0.at.duration(to: now))
         }
         let reply = Message.voteReply(VoteReply(term: term, isPreVote: false, granted: true, answers: recent))
-        if persistedTicket >= voteTicket {
+        if persistedTicket >= voteTicket || breaks(.voteBeforeSync) {
             send(reply, to: candidate)
         } else {
             withheld.removeAll { $0.to == candidate }
@@ -218,6 +223,8 @@ extension Member {
     }
 
     mutating func receive(_ reply: VoteReply, from voter: MemberID, now: Instant) {
+        // Late answers don't take a follower away from its leader.
+        guard role != .follower else { return }
         let isPreGrant = reply.isPreVote && reply.granted
         if reply.term > term, !isPreGrant {
             return becomeFollower(term: reply.term, leader: nil, now: now)
@@ -284,7 +291,7 @@ extension Member {
     }
 
     mutating func leaderElapsed(now: Instant) {
-        if now >= quorumDeadline {
+        if now >= quorumDeadline, !breaks(.noCheckQuorum) {
             // It was stopped, and so couldn't hear any answer: one more round before it gives up.
             guard !hadGrace, now >= nextHeartbeat.advanced(by: timing.heartbeat) else {
                 return becomeFollower(term: term, leader: nil, now: now)

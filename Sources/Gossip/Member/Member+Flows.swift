@@ -49,7 +49,10 @@ extension Member {
         // Deposed in a move, it stays the owner until it hears its successor, and what reaches it goes where it went.
         let below = role == .leader ? term : max(drainedTerm, heldUntil == nil ? 0 : lastLedTerm)
         return configuration.peers
-            .filter { (1..<max(1, below)).contains(peers[$0.index].drainedTerm) && isAlive($0, now: now) }
+            .filter {
+                let drained = peers[$0.index].drainedTerm
+                return drained > 0 && (drained < below || breaks(.forwardsUpward)) && isAlive($0, now: now)
+            }
             .max { peers[$0.index].drainedTerm < peers[$1.index].drainedTerm }
     }
 

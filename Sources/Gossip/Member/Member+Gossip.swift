@@ -183,7 +183,8 @@ extension Member {
         let voters = (record?.health ?? .unknown) == .unknown ? seen.count : live.count
         for health in [Health.up, .down] {
             let agreeing = seen.filter { $0.health == health }
-            if agreeing.count * 2 > voters, let first = agreeing.first { return (health, first.reason) }
+            let isMajority = agreeing.count * 2 > voters || breaks(.verdictOfOne)
+            if isMajority, let first = agreeing.first { return (health, first.reason) }
         }
         return nil
     }

@@ -8,7 +8,8 @@ extension Member {
     /// The end of the lease while this member leads; nil before a majority has answered a round.
     public var leaseEnd: Instant? {
         guard role == .leader else { return nil }
-        return lease.majorityAnswered?.advanced(by: timing.lease)
+        let length = breaks(.leaseBeyondElection) ? timing.electionTimeoutMin * 2 : timing.lease
+        return lease.majorityAnswered?.advanced(by: length)
     }
 
     /// How long an earlier owner may have gone on after a member's last answer to it.
@@ -31,7 +32,7 @@ extension Member {
     }
 
     mutating func renewHold(now: Instant) {
-        if let barrierEnd, now < barrierEnd { return }
+        if let barrierEnd, now < barrierEnd, !breaks(.barrierIgnored) { return }
         // Forgotten as soon as it is over, lease or not: else its end would stay the earliest deadline.
         barrier = []
         guard configuration.hasVIP, let leaseEnd, now < leaseEnd, leaseEnd != heldUntil else { return }
@@ -80,7 +81,7 @@ extension Member {
         case .dropped(let order):
             if holdsAddress { note(.vipReleased, "\(configuration.name(me)) let go of the VIP") }
             holdsAddress = false
-            guard order == fenceOrder else { return }
+            guard order == fenceOrder || breaks(.oldDropReleases) else { return }
             heldUntil = nil
             if role != .leader, lastLedTerm > 0 { release() }
         case .failed(let reason):
@@ -96,7 +97,7 @@ extension Member {
         hasGate = isUsable
         // What was answered to a leader behind a gate doesn't cover one without. It needs new answers, not a new leader.
         guard role == .leader, !isUsable else { return }
-        lease.forget()
+        if !breaks(.lostGateTrusted) { lease.forget() }
         graceUntil = max(graceUntil, now.advanced(by: timing.electionTimeoutMin))
     }
 

@@ -106,6 +106,10 @@ extension Member {
             !table.hasApplied(request), !unapplied.contains(where: { $0.request == request })
         else { return }
         appendAsLeader(command, request: request)
+        if breaks(.doneBeforeCommit), proposals.first?.request == request {
+            proposals.removeFirst()
+            emit(.answer(request, .done))
+        }
         sendAppends(now: now)
     }
 

@@ -48,7 +48,8 @@ extension Member {
 
     mutating func receive(_ reply: AppendReply, from peer: MemberID, now: Instant) {
         learnReleased(peer, upTo: reply.released, now: now)
-        if reply.term > term { return becomeFollower(term: reply.term, leader: nil, now: now) }
+        // A late answer to what it sent as a leader must not take a follower away from the leader it made a promise to.
+        if reply.term > term, role != .follower { return becomeFollower(term: reply.term, leader: nil, now: now) }
         guard role == .leader, reply.term == term else { return }
         if reply.round > 0 {
             let before = lease.majorityAnswered
@@ -74,10 +75,10 @@ extension Member {
     private mutating func advanceCommit(now: Instant) {
         guard role == .leader else { return }
         var matches = configuration.peers.map { peers[$0.index].matchIndex }
-        matches.append(log.durableIndex)
+        matches.append(breaks(.countsUnsynced) ? log.lastIndex : log.durableIndex)
         matches.sort(by: >)
         let agreed = matches[configuration.majority - 1]
-        guard agreed > commitIndex, log.term(at: agreed) == term else { return }
+        guard agreed > commitIndex, log.term(at: agreed) == term || breaks(.commitOldTerm) else { return }
         commitIndex = agreed
         applyCommitted(now: now)
         sendAppends(now: now)
@@ -137,7 +138,9 @@ extension Member {
 
     /// Puts entries into the log where they are missing or differ, and has them written.
     mutating func insert(_ entries: [Entry]) {
-        let fresh = entries.drop { log.term(at: $0.index) == $0.term }
+        let fresh = entries.drop {
+            log.term(at: $0.index) == $0.term || (breaks(.keepsConflicts) && $0.index <= log.lastIndex)
+        }
         guard let first = fresh.first else { return }
         log.truncate(from: first.index)
         verifiedIndex = min(verifiedIndex, log.lastIndex)
@@ -162,7 +165,7 @@ extension Member {
         var changed = false
         while appliedIndex < commitIndex, let entry = log[appliedIndex + 1] {
             let before = table.digest
-            let outcome = table.apply(entry)
+            let outcome = applyToTable(entry)
             appliedIndex = entry.index
             if table.digest != before {
                 changed = true
@@ -172,6 +175,14 @@ extension Member {
         }
         if changed { tableChanged() }
         if appliedIndex > log.baseIndex + UInt64(Limits.logEntriesMax) { takeSnapshot() }
+    }
+
+    private mutating func applyToTable(_ entry: Entry) -> Outcome {
+        if breaks(.localApply), views[me.index].version % 8 == 7 { return .done }
+        if breaks(.requestTwice) {
+            return table.apply(Entry(index: entry.index, term: entry.term, request: nil, command: entry.command))
+        }
+        return table.apply(entry)
     }
 
     mutating func tableChanged() {

@@ -196,6 +196,7 @@ public struct Member: Sendable {
         answers = AnswerRecord(start: now)
         // It may have answered a round just before it stopped (2.2 of the design).
         promisedUntil = now.advanced(by: configuration.timing.electionTimeoutMin)
+        if configuration.breaks(.noPromiseAfterStart) { promisedUntil = now }
         electionDeadline = promisedUntil
         nextHeartbeat = now
         nextVoteRequest = now

@@ -55,7 +55,7 @@ public struct BackendTable: Equatable, Sendable {
     }
 
     /// Applies one entry; repeated requests are `done` again without effect.
-    mutating func apply(_ entry: Entry) -> Outcome {
+    package mutating func apply(_ entry: Entry) -> Outcome {
         if let request = entry.request {
             if hasApplied(request) { return .done }
             lastRequests.removeAll { $0.origin == request.origin }

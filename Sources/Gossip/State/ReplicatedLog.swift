@@ -22,7 +22,7 @@ package struct ReplicatedLog: Sendable {
     }
 
     package var lastIndex: UInt64 { baseIndex + UInt64(entries.count) }
-    var lastTerm: UInt64 { entries.last?.term ?? baseTerm }
+    package var lastTerm: UInt64 { entries.last?.term ?? baseTerm }
 
     /// The term of the entry at `index`; nil when it isn't there (any more).
     package func term(at index: UInt64) -> UInt64? {
