@@ -63,7 +63,7 @@ public struct LeadershipRules: Equatable, Sendable {
     public var priorities: [Int]
 
     public init(
-        fitnessHold: Duration = .seconds(2), preemptHold: Duration = .seconds(10), priorities: [Int] = []
+        fitnessHold: Duration = .milliseconds(1500), preemptHold: Duration = .seconds(10), priorities: [Int] = []
     ) {
         self.fitnessHold = fitnessHold
         self.preemptHold = preemptHold

@@ -29,7 +29,7 @@ extension ClusterWorld {
         let world = ClusterWorld.settled(seed: 1, .allGated)
         let leader = try world.someLeader()
         world.isFit(leader, false)
-        world.run(.milliseconds(1900))
+        world.run(.milliseconds(1400))
         #expect(world.leader == leader, "not before fitnessHold")
         #expect(world.run(atMost: .seconds(1)) { $0.leader != leader && $0.isSettled })
         #expect(world.violation == nil)

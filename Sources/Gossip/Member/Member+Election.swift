@@ -185,6 +185,8 @@ extension Member {
         if request.isPreVote {
             let isWelcome = request.term > term && !isPromised && mayVote
             let granted = isWelcome && isCovered
+            // Whoever asks first goes first: two campaigns at once would split the votes, and neither would win.
+            if granted { electionDeadline = max(electionDeadline, now.advanced(by: timing.heartbeat * 2)) }
             if isWelcome, !isCovered, let offer = offer(for: request) { send(offer, to: candidate) }
             let reply = VoteReply(term: granted ? request.term : term, isPreVote: true, granted: granted, answers: [])
             return send(.voteReply(reply), to: candidate)
@@ -229,7 +231,7 @@ extension Member {
         if reply.term > term, !isPreGrant {
             return becomeFollower(term: reply.term, leader: nil, now: now)
         }
-        guard reply.granted else { return }
+        guard reply.granted else { return refused(reply, now: now) }
         if reply.isPreVote {
             guard role == .preCandidate, reply.term == term + 1 else { return }
             ballot.grant(voter)
@@ -242,6 +244,13 @@ extension Member {
             ballot.statements[voter.index] = statement(reply, now: now)
             countVotes(now: now)
         }
+    }
+
+    /// Somebody else asked for this term's votes, too. Who is first among the members tries again first.
+    private mutating func refused(_ reply: VoteReply, now: Instant) {
+        guard role == .candidate, !reply.isPreVote, reply.term == term, !isTransferCampaign else { return }
+        let again = now.advanced(by: timing.heartbeat * (1 + 2 * me.index))
+        electionDeadline = max(min(electionDeadline, again), promisedUntil)
     }
 
     /// A vote that comes when the election is over may still end the wait for the VIP sooner (see Ownership.swift, 3).

@@ -3,7 +3,10 @@
 //   n1 leads ──timeoutNow, keepsFlows──▶ n2 campaigns, leads: forwards to n1 what began elsewhere
 //      │ n2's first heartbeat: `.yield`: n1 answers no ARP any more, serves what still reaches it
 //      ▼
-//   n1 drains, says so in its digests (drainedTerm: the term it led) ── `.drained` ──▶ `.drop`, digest says 0, n2 stops
+//   n1 drains, says so in its digests (drainedTerm: the term it led) ── `.drained` ──▶ digest says 0, n2 stops
+//      │ once everybody must have heard that: what came to n1 meanwhile may have been for an earlier owner
+//      ▼
+//   `.drop`
 //
 // Moves may follow each other before the first one's connections are over. Then each node that has some of an earlier
 // term passes on what it doesn't know to the one that drains a still earlier term: the owner first, then down the terms.
@@ -47,7 +50,7 @@ extension Member {
 
     private func forwardTarget(now: Instant) -> MemberID? {
         // Deposed in a move, it stays the owner until it hears its successor, and what reaches it goes where it went.
-        let below = role == .leader ? term : max(drainedTerm, heldUntil == nil ? 0 : lastLedTerm)
+        let below = role == .leader ? term : max(drainedTerm, drainEnd?.term ?? 0, heldUntil == nil ? 0 : lastLedTerm)
         return configuration.peers
             .filter {
                 let drained = peers[$0.index].drainedTerm
@@ -56,10 +59,21 @@ extension Member {
             .max { peers[$0.index].drainedTerm < peers[$1.index].drainedTerm }
     }
 
+    /// This member serves or passes on packets for the VIP, which another one owns.
+    public var keepsFlows: Bool { drainedTerm > 0 || drainEnd != nil }
+
     /// The kept connections are over.
-    mutating func drained() {
+    mutating func drained(now: Instant) {
         guard drainedTerm > 0 else { return }
+        // Three digests: one may be lost.
+        drainEnd = (drainedTerm, now.advanced(by: timing.digest * 3))
         drainedTerm = 0
+        nextDigest = now
+    }
+
+    mutating func endDrain(now: Instant) {
+        guard let end = drainEnd, now >= end.at else { return }
+        drainEnd = nil
         fenceOrder += 1
         emit(.drop(order: fenceOrder))
     }

@@ -40,6 +40,7 @@ extension Member {
         isForced = false
         // Whatever was kept after an earlier move is simply this owner's now.
         drainedTerm = 0
+        drainEnd = nil
         heldUntil = leaseEnd
         isLettingGo = false
         fenceOrder += 1
@@ -53,6 +54,7 @@ extension Member {
         fenceOrder += 1
         guard hasGate, movedTerm == lastLedTerm else { return emit(.drop(order: fenceOrder)) }
         drainedTerm = lastLedTerm
+        drainEnd = nil
         emit(.yield(order: fenceOrder))
     }
 

@@ -126,6 +126,8 @@ public struct Member: Sendable {
     // Connections that outlive a planned move
     /// The term after which this member gave the VIP away and went on serving its connections; 0: it has none of those.
     var drainedTerm: UInt64 = 0
+    /// The same term, when they are over, and until when others may still send packets here.
+    var drainEnd: (term: UInt64, at: Instant)?
     var forwardsTo: MemberID?
 
     // Fitness
@@ -223,7 +225,7 @@ public struct Member: Sendable {
         case .fitness(let answersClients, let reachesGateway):
             self.answersClients = answersClients
             self.reachesGateway = reachesGateway
-        case .drained: drained()
+        case .drained: drained(now: now)
         case .forceLeader: forceLeader(now: now)
         case .requestHandover(let target): requestHandover(to: target, now: now)
         case .handover(let target): beginHandover(to: target, now: now)
@@ -263,6 +265,7 @@ public struct Member: Sendable {
             if role != .follower { earliest = min(earliest, nextVoteRequest) }
         }
         if isForced { earliest = min(earliest, nextForcedHold) }
+        if let drainEnd { earliest = min(earliest, drainEnd.at) }
         return earliest
     }
 
@@ -276,6 +279,7 @@ public struct Member: Sendable {
         if now >= nextDigest { sendDigests(now: now) }
         resendProposals(now: now)
         if verdictsDue { decideVerdicts(now: now) }
+        endDrain(now: now)
         forwardFlows(now: now)
         renewHold(now: now)
         renewForcedHold(now: now)

@@ -79,7 +79,7 @@ extension Configuration {
     /// When a leader gives up the lead although nothing forces it to (DESIGN.md, 2.5).
     struct LeadershipSection: Sendable, Equatable {
         /// How long a follower must have been strictly fitter.
-        var fitnessHold: Duration = .seconds(2)
+        var fitnessHold: Duration = .milliseconds(1500)
         /// How long an equally fit node of higher priority must have been there.
         var preemptHold: Duration = .seconds(10)
         /// An address that a fit node reaches; nil: none is asked.

@@ -260,7 +260,8 @@ extension Runtime {
         if now >= current.deadline.advanced(by: .zero - Self.idleGrace) { dataPlane.closeIdle() }
         guard dataPlane.connections == 0 || now >= current.deadline else { return }
         feed(.drained, now: now)
-        endMove(now: now)
+        // Others may still need this node on the way to an earlier owner.
+        if !current.thenExit || !core.keepsFlows { endMove(now: now) }
     }
 
     private func endMove(now: Instant) {
