@@ -101,9 +101,7 @@ public final class DataPlane: Sendable {
     /// False when a worker hasn't read what it was told since the call before: it hangs, and its listeners with it.
     /// To be asked again after longer than a loop turn takes, such as a second.
     public func isResponsive() -> Bool {
-        let isHanging = mailboxes.contains { $0.isUnread }
-        for mailbox in mailboxes { mailbox.post { _ in } }
-        return !isHanging
+        mailboxes.count { !$0.ping() } == 0
     }
 
     /// Client connections that are open now: `figures.connections` without the work for the rest.

@@ -133,6 +133,7 @@ struct TranscriptText {
         case .append(let appended): "log \(entries(appended))"
         case .snapshot(let snapshot, let discardsLog):
             "snapshot \(snapshot.lastIndex)@\(snapshot.lastTerm)\(discardsLog ? " instead of the log" : "")"
+        case .joined(let votesFromTerm): "is up to date, votes from term \(votesFromTerm) on"
         }
     }
 

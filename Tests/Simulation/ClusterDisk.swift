@@ -91,6 +91,7 @@ struct ClusterDisk {
         case .snapshot(let snapshot, let discardsLog):
             durable.snapshot = snapshot
             durable.entries.removeAll { discardsLog || $0.index <= snapshot.lastIndex }
+        case .joined(let votesFromTerm): durable.votesFromTerm = votesFromTerm
         }
     }
 }

@@ -46,13 +46,16 @@ extension Member {
         storageFault == nil && (!isForgetful || isNewCluster || breaks(.votesForgetful))
     }
 
-    private var isNewCluster: Bool {
+    var isNewCluster: Bool {
         peers.indices.count { $0 == me.index || peers[$0].digest?.isForgetful ?? false } >= configuration.majority
     }
 
     mutating func drawElectionTimeout() -> Duration {
         random.duration(timing.electionTimeoutMin, timing.electionTimeoutMax)
     }
+
+    /// The next one that this member may campaign in: also its own vote may be in somebody's hands (`votesFromTerm`).
+    private var nextTerm: UInt64 { max(term + 1, votesFromTerm) }
 
     // MARK: Transitions
 
@@ -68,6 +71,7 @@ extension Member {
         }
         if wasLeader { verifiedIndex = commitIndex }
         handover = nil
+        isMoveAutomatic = false
         isTransferCampaign = false
         fitterSince = nil
         preferredSince = nil
@@ -106,7 +110,7 @@ extension Member {
     private mutating func becomeCandidate(now: Instant) {
         role = .candidate
         currentLeader = nil
-        term += 1
+        term = nextTerm
         votedFor = me
         ballot = Ballot(memberCount: peers.count)
         ballot.grant(me)
@@ -121,7 +125,8 @@ extension Member {
 
     private mutating func becomeLeader(now: Instant) {
         role = .leader
-        isForgetful = false
+        if isForgetful { join() }
+        lastFailedTarget = nil
         takeOverFlows()
         holdDownUntil = isTransferCampaign && transfer?.isAutomatic ?? false ? now.advanced(by: Self.holdDown) : now
         isTransferCampaign = false
@@ -167,7 +172,7 @@ extension Member {
         nextVoteRequest = now.advanced(by: timing.heartbeat)
         let isPreVote = role == .preCandidate
         let request = VoteRequest(
-            term: isPreVote ? term + 1 : term, lastIndex: log.lastIndex, lastTerm: log.lastTerm,
+            term: isPreVote ? nextTerm : term, lastIndex: log.lastIndex, lastTerm: log.lastTerm,
             isPreVote: isPreVote, isTransfer: isTransferCampaign, released: released.terms)
         for peer in configuration.peers where !ballot.has(peer) { send(.voteRequest(request), to: peer) }
     }
@@ -192,7 +197,12 @@ extension Member {
             return send(.voteReply(reply), to: candidate)
         }
         // A promise kept means as well: not even the term moves, or a node that returns would depose a leader.
-        if request.term > term, isPromised || !isFree { return }
+        if request.term > term, isPromised || !mayVote { return }
+        if request.term > term, !isFree {
+            // The vote for this term may be given away: let the candidate try the next one at once.
+            let reply = VoteReply(term: request.term, isPreVote: false, granted: false, answers: [])
+            return send(.voteReply(reply), to: candidate)
+        }
         if request.term > term { becomeFollower(term: request.term, leader: nil, now: now) }
         let hasVote = votedFor == nil || votedFor == candidate || breaks(.voteTwice)
         let isUnbound = request.term == term && role == .follower && hasVote
@@ -233,7 +243,7 @@ extension Member {
         }
         guard reply.granted else { return refused(reply, now: now) }
         if reply.isPreVote {
-            guard role == .preCandidate, reply.term == term + 1 else { return }
+            guard role == .preCandidate, reply.term == nextTerm else { return }
             ballot.grant(voter)
             if ballot.count >= configuration.majority { becomeCandidate(now: now) }
         } else {
@@ -311,6 +321,7 @@ extension Member {
         if let handover, now >= handover.deadline {
             self.handover = nil
             movedTerm = 0
+            isMoveAutomatic = false
             lastFailedTarget = handover.target
             note(
                 .handover, "\(configuration.name(handover.target)) did not take over; \(configuration.name(me)) goes on"
@@ -331,7 +342,18 @@ extension Member {
             isMoveAutomatic = false
             return emit(.handoverWanted(to: target))
         }
-        if let leader = currentLeader { send(.handoverRequest(to: target), to: leader) }
+        if let leader = currentLeader { return send(.handoverRequest(to: target), to: leader) }
+        // Somebody who hears the leader passes it on.
+        for peer in configuration.peers where isHeard(peer, now: now) { send(.handoverRequest(to: target), to: peer) }
+    }
+
+    mutating func receiveHandoverRequest(to target: MemberID?, from sender: MemberID, now: Instant) {
+        if role != .leader {
+            if let leader = currentLeader, leader != sender { send(.handoverRequest(to: target), to: leader) }
+        } else if handoverProblem(to: target, now: now) == nil {
+            isMoveAutomatic = false
+            emit(.handoverWanted(to: target))
+        }
     }
 
     /// The runtime asked for a planned move. The reason for refusing shows as a note.

@@ -45,8 +45,7 @@ extension Member {
         }
         fitterSince = fitter.isEmpty ? nil : fitterSince ?? now
         preferredSince = preferred.isEmpty ? nil : preferredSince ?? now
-        guard let due = moveOnAt(mine), now >= due else { return }
-        let isFitness = !fitter.isEmpty
+        guard let isFitness = reasonToMove(mine, now: now) else { return }
         // If nobody takes over, it goes on from there at the same pace.
         fitterSince = nil
         preferredSince = nil
@@ -60,24 +59,24 @@ extension Member {
         emit(.handoverWanted(to: isFitness ? nil : preferred.max { rank($0) < rank($1) }))
     }
 
-    /// When this leader hands over if nothing changes.
-    private func moveOnAt(_ mine: Digest.Condition) -> Instant? {
-        let fitness = fitterSince.map {
-            let due = $0.advanced(by: configuration.leadership.fitnessHold)
-            return mine.answersClients ? max(due, holdDownUntil) : due
+    /// Another member should lead now: true for fitness, false for priority; nil when none should.
+    private func reasonToMove(_ mine: Digest.Condition, now: Instant) -> Bool? {
+        if let fitterSince {
+            let due = fitterSince.advanced(by: configuration.leadership.fitnessHold)
+            if now >= (mine.answersClients ? max(due, holdDownUntil) : due) { return true }
         }
-        let preferred = preferredSince?.advanced(by: configuration.leadership.preemptHold)
-        return [fitness, preferred].compactMap { $0 }.min()
+        if let preferredSince, now >= preferredSince.advanced(by: configuration.leadership.preemptHold) { return false }
+        return nil
     }
 
-    /// Who should take over first: not the one that has just failed to if there is another, the fittest, the preferred,
-    /// the most up to date.
-    func rank(_ member: MemberID) -> (Int, Digest.Condition, Int, UInt64) {
+    /// Who should take over first: the fittest, not the one that has just failed to if there is another, the preferred, the
+    /// most up to date.
+    func rank(_ member: MemberID) -> (Digest.Condition, Int, Int, UInt64) {
         let condition =
             peers[member.index].digest?.condition
             ?? Digest.Condition(answersClients: false, reachesGateway: false, reach: 0, hasGate: false)
         return (
-            member == lastFailedTarget ? 0 : 1, condition, configuration.leadership.priority(member),
+            condition, member == lastFailedTarget ? 0 : 1, configuration.leadership.priority(member),
             peers[member.index].matchIndex
         )
     }

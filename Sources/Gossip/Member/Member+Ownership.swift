@@ -14,7 +14,8 @@ extension Member {
 
     /// How long an earlier owner may have gone on after a member's last answer to it.
     private func ownershipTail(isGated: Bool) -> Duration {
-        if isGated || configuration.fencing == .gate { return timing.lease + timing.gateTail }
+        // Only its owner knows: files may differ while they are being changed.
+        if isGated { return timing.lease + timing.gateTail }
         return timing.lease + (configuration.fencing == .trust ? .zero : Timing.addressLifetime)
     }
 
@@ -131,7 +132,8 @@ extension Member {
 
     mutating func pruneAnswers(now: Instant) {
         // A little longer than any new leader waits: clocks may run at slightly different rates.
-        answers.prune(before: now.advanced(by: .zero - ownershipTail(isGated: false) * 5 / 4), released: released)
+        let longest = timing.lease + Timing.addressLifetime
+        answers.prune(before: now.advanced(by: .zero - longest * 5 / 4), released: released)
     }
 
     // MARK: Forced ownership
@@ -144,6 +146,10 @@ extension Member {
             return
                 "a majority of the nodes is in touch: the cluster elects a leader by itself, and `triad handover` moves it"
         }
+        if let owner = owner(now: now), owner != me {
+            return "\(configuration.name(owner)) says that it has the VIP"
+        }
+        if configuration.fencing == .gate, !hasGate { return "fencing is \"gate\", and this node has no gate" }
         return hasResigned ? "\(configuration.name(me)) is stopping" : nil
     }
 
@@ -175,6 +181,9 @@ extension Member {
         nextForcedHold = now.advanced(by: timing.heartbeat)
         heldUntil = now.advanced(by: timing.lease)
         isLettingGo = false
+        // Whoever gets this member's vote waits until its fence has let go.
+        lastLedTerm = max(lastLedTerm, term)
+        answers.note(leader: me, term: term, isGated: hasGate, at: now)
         fenceOrder += 1
         emit(.hold(until: now.advanced(by: timing.lease), term: term, order: fenceOrder))
     }

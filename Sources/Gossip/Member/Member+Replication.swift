@@ -107,21 +107,31 @@ extension Member {
         if accepted {
             commitIndex = max(commitIndex, min(append.commit, verifiedIndex))
             applyCommitted(now: now)
-            if isForgetful, append.commit > 0, log.durableIndex >= append.commit { remember() }
+            // What the leader says is committed may be old news until it has committed something of its own term.
+            let isCurrent = append.commit > 0 && log.term(at: append.commit) == append.term
+            if isForgetful, isCurrent, min(verifiedIndex, log.durableIndex) >= append.commit { join() }
         }
         let reply = AppendReply(
-            term: term, round: append.round, accepted: accepted,
+            term: term, round: isAnswering(now: now) ? append.round : 0, accepted: accepted,
             match: accepted ? min(verifiedIndex, log.durableIndex) : commitIndex,
             released: released.terms[me.index])
         send(.appendReply(reply), to: sender)
     }
 
     /// All that was ever committed is on this disk again.
-    private mutating func remember() {
+    mutating func join() {
         isForgetful = false
         // In the first term of a new cluster there is nothing to have forgotten, and its first failover should be quick.
-        votesFromTerm = term > 1 ? term + 2 : 0
+        votesFromTerm = term > 1 && role != .leader ? term + 2 : 0
+        persist([.joined(votesFromTerm: votesFromTerm)])
+        if role == .leader { return }
         note(.storage, "this node started with an empty disk and is up to date: it takes part in elections")
+    }
+
+    /// A member that has forgotten whom it voted for must not renew the lease of a leader that its vote deposed: that one
+    /// has stepped down by the end of `silence`.
+    private func isAnswering(now: Instant) -> Bool {
+        !isForgetful || isNewCluster || now >= startedAt.advanced(by: timing.silence)
     }
 
     /// Takes over the leader's entries; false when the log doesn't match before them.

@@ -78,7 +78,8 @@ public struct Member: Sendable {
     /// What `timeoutNow` said to this candidate.
     var transfer: (from: MemberID, term: UInt64, keepsFlows: Bool, isAutomatic: Bool)?
     var hasResigned = false
-    /// It started with nothing on disk: a new cluster's member, or one whose disk was lost and with it what it promised.
+    /// It began with nothing on disk, a new cluster's member or one whose disk was lost and with it what it promised, and
+    /// hasn't been brought up to date since, perhaps not in several lives.
     public internal(set) var isForgetful: Bool
     /// After that it votes in no term before this one: somebody it has forgotten may hold its vote for the next term.
     var votesFromTerm: UInt64 = 0
@@ -175,7 +176,8 @@ public struct Member: Sendable {
         random = SplitMix64(state: seed)
         // An entry's term may be on disk when the term itself isn't yet.
         term = max(recovered.term, recovered.entries.last?.term ?? 0, recovered.snapshot?.lastTerm ?? 0)
-        isForgetful = recovered.isEmpty
+        isForgetful = recovered.votesFromTerm == nil
+        votesFromTerm = recovered.votesFromTerm ?? 0
         votedFor = recovered.term == term ? recovered.votedFor.flatMap { configuration.member(named: $0) } : nil
         log = ReplicatedLog(recovered: recovered)
         if let snapshot = recovered.snapshot {
@@ -342,8 +344,7 @@ public struct Member: Sendable {
         case .timeoutNow(let term, let keepsFlows, let isAutomatic):
             receiveTimeoutNow(
                 term: term, keepsFlows: keepsFlows, isAutomatic: isAutomatic, from: sender, now: now)
-        case .handoverRequest(let target):
-            if isMember(target), handoverProblem(to: target, now: now) == nil { emit(.handoverWanted(to: target)) }
+        case .handoverRequest(let target): if isMember(target) { receiveHandoverRequest(to: target, from: sender, now: now) }
         case .released(let term): learnReleased(sender, upTo: term, now: now)
         case .digest(let body): receive(body, from: sender, now: now)
         case .views(let body): receive(body, now: now)

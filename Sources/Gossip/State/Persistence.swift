@@ -14,6 +14,8 @@ public enum StorageOperation: Equatable, Sendable {
     /// The table as of `lastIndex`; stored entries up to and including it may go. When `discardsLog` is set, the
     /// stored entries after it go too (a snapshot that a leader sent).
     case snapshot(Snapshot, discardsLog: Bool)
+    /// All that the cluster ever agreed on is on this disk: the node takes part in elections, from that term on.
+    case joined(votesFromTerm: UInt64)
 }
 
 /// The backend table at one log index.
@@ -37,14 +39,17 @@ public struct RecoveredState: Equatable, Sendable {
     public var snapshot: Snapshot?
     /// Contiguous, the first one right after the snapshot (or index 1).
     public var entries: [Entry]
+    /// From which term on this node votes; nil: it began with an empty disk and hasn't been brought up to date.
+    public var votesFromTerm: UInt64?
 
-    public init(term: UInt64 = 0, votedFor: String? = nil, snapshot: Snapshot? = nil, entries: [Entry] = []) {
+    public init(
+        term: UInt64 = 0, votedFor: String? = nil, snapshot: Snapshot? = nil, entries: [Entry] = [],
+        votesFromTerm: UInt64? = nil
+    ) {
         self.term = term
         self.votedFor = votedFor
         self.snapshot = snapshot
         self.entries = entries
+        self.votesFromTerm = votesFromTerm
     }
-
-    /// As on a disk that has never been written.
-    var isEmpty: Bool { term == 0 && snapshot == nil && entries.isEmpty }
 }

@@ -87,7 +87,9 @@ public struct Digest: Equatable, Sendable {
 
         public static func < (left: Condition, right: Condition) -> Bool { left.rank < right.rank }
 
-        private var rank: Int { (answersClients ? 8 : 0) + (reachesGateway ? 4 : 0) + reach }
+        private var rank: Int {
+            (answersClients ? 16 : 0) + (reach > 0 ? 8 : 0) + (reachesGateway ? 4 : 0) + reach
+        }
     }
 
     public var term: UInt64

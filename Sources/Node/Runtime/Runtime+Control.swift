@@ -86,8 +86,9 @@ extension Runtime {
             return answer(404, "there is no node \(node); there are \(known)")
         }
         guard MemberID(place) == me else {
-            let url = configuration.statusAddresses(of: MemberID(place)).first.map { "--url http://\($0)" } ?? "its URL"
-            return answer(409, "this is \(configuration.nodes[me.index].id); say it to \(node) itself: \(url)")
+            let other = configuration.nodes[place]
+            let url = SocketAddress(address: other.address, port: other.statusPort).map { "http://\($0)" } ?? ""
+            return answer(409, "this is \(configuration.nodes[me.index].id); say it to \(node) itself: --url \(url)")
         }
         if let problem = core.forceProblem(now: now) { return answer(409, problem) }
         feed(.forceLeader, now: now)
@@ -178,6 +179,8 @@ extension Runtime {
             move = Move(
                 target: nil, thenExit: false, keepsFlows: true, startedAt: now, phase: .draining, deadline: deadline)
         }
+        // Whatever the move began as: the core decides for the node that takes over.
+        move?.keepsFlows = true
         move?.phase = .draining
         move?.deadline = deadline
         // It will not be back.
@@ -282,9 +285,10 @@ extension Runtime {
             let leader = core.knownLeader(now: now)
             let owner = core.owner(now: now)
             if let leader, leader != request.from, configuration.vips.isEmpty || owner == leader {
+                let isWanted = request.target == nil || request.target == leader
                 status.answer(
-                    request.ticket, status: 200, text: "\(configuration.nodes[leader.index].id) leads now",
-                    now: now.nanoseconds)
+                    request.ticket, status: isWanted ? 200 : 503,
+                    text: "\(configuration.nodes[leader.index].id) leads now", now: now.nanoseconds)
             } else if now >= request.deadline {
                 let name = configuration.nodes[request.from.index].id
                 status.answer(

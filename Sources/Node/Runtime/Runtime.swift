@@ -320,7 +320,10 @@ final class Runtime {
             log.add(kind: "vip-recovered", text: "the VIP can be set again")
             feed(.fence(.recovered), now: now)
         case .warning(let text): log.log(.warning, text)
-        case .died(let text): log.add(kind: "fence-died", text: text, level: .error)
+        case .died(let text):
+            log.add(kind: "fence-died", text: text, level: .error)
+            // Nobody renews the address any more; it says nothing about orders.
+            feed(.fence(.dropped(order: 0)), now: now)
         }
     }
 

@@ -2,8 +2,8 @@
 //
 //   file     = "triad log 1\n" frame(base) frame(changes)*
 //   frame    = "TRFR" length(4) sequence(8) checksum of the payload(4) checksum of these 20 bytes(4) payload
-//   base     = identity boot term vote snapshot? entries     everything, as when the file was written anew
-//   changes  = (vote | entries | boot)*                      what one group commit added
+//   base     = identity boot term vote snapshot? entries changes   everything, as when the file was written anew
+//   changes  = (vote | entries | joined | boot)*                      what one group commit added
 //
 // Big-endian; checksums are CRC-32C. A frame is written in one piece and made durable before the next one begins.
 // That decides what a bad frame means:
@@ -83,6 +83,9 @@ enum StorageFormat {
             case .append(let entries):
                 writer.byte(Tag.entries)
                 write(entries, to: &writer)
+            case .joined(let votesFromTerm):
+                writer.byte(Tag.joined)
+                writer.varint(votesFromTerm)
             case .snapshot: preconditionFailure("a snapshot is written with a new file")
             }
         }
@@ -94,6 +97,7 @@ enum StorageFormat {
         static let entries: UInt8 = 2
         /// As earlier versions wrote it: now it is in the base alone.
         static let boot: UInt8 = 3
+        static let joined: UInt8 = 4
         static let padding: UInt8 = 255
     }
 
@@ -109,6 +113,7 @@ enum StorageFormat {
             writer.block(snapshot.bytes)
         }
         write(image.state.entries, to: &writer)
+        if let term = image.state.votesFromTerm { writer.raw(changes([.joined(votesFromTerm: term)])) }
         return writer.bytes
     }
 
@@ -137,13 +142,14 @@ enum StorageFormat {
         }
         var reader = ByteReader(base)
         var image = StorageImage(from: &reader)
-        guard isPadding(&reader) else { throw Damage(offset: offset, text: "its first record makes no sense") }
+        try apply(&reader, at: offset, to: &image)
         var sequence: UInt64 = 1
         offset = next
         while offset < bytes.count {
             switch read(bytes, at: offset, sequence: sequence) {
             case .good(let payload, let next):
-                try apply(payload, at: offset, to: &image)
+                var reader = ByteReader(payload)
+                try apply(&reader, at: offset, to: &image)
                 offset = next
                 sequence += 1
             case .bad(let end):
@@ -211,9 +217,8 @@ enum StorageFormat {
     }
 
     private static func apply(
-        _ payload: ArraySlice<UInt8>, at offset: Int, to image: inout StorageImage
+        _ reader: inout ByteReader, at offset: Int, to image: inout StorageImage
     ) throws(Damage) {
-        var reader = ByteReader(payload)
         while reader.remaining > 0, !reader.failed {
             switch reader.byte() {
             case Tag.boot: image.boot = reader.fixed64()
@@ -221,6 +226,7 @@ enum StorageFormat {
                 let vote = readVote(&reader)
                 try apply(.vote(term: vote.term, votedFor: vote.votedFor), at: offset, to: &image)
             case Tag.entries: try apply(.append(readEntries(&reader)), at: offset, to: &image)
+            case Tag.joined: try apply(.joined(votesFromTerm: reader.varint()), at: offset, to: &image)
             case Tag.padding: if !isPadding(&reader) { reader.fail() }
             default: reader.fail()
             }

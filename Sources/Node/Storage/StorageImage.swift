@@ -31,6 +31,7 @@ struct StorageImage: Equatable, Sendable {
             let covered = discardsLog ? lastIndex : snapshot.lastIndex
             state.entries.removeAll { $0.index <= covered }
             state.snapshot = snapshot
+        case .joined(let votesFromTerm): state.votesFromTerm = votesFromTerm
         }
     }
 

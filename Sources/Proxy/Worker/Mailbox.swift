@@ -24,21 +24,25 @@ struct Mail: Sendable {
 final class Mailbox: Sendable {
     /// Readable when there is mail.
     let descriptor: Int32
-    private let mail = Mutex((content: Mail(), isUnread: false))
+    private let mail = Mutex((content: Mail(), isPinged: false))
 
     init() throws(SystemError) { descriptor = try System.eventDescriptor() }
 
     deinit { System.close(descriptor) }
 
-    /// Something was posted and the worker hasn't taken it.
-    var isUnread: Bool { mail.withLock { $0.isUnread } }
-
     func post(_ change: (inout Mail) -> Void) {
-        mail.withLock {
-            change(&$0.content)
-            $0.isUnread = true
+        mail.withLock { change(&$0.content) }
+        System.signal(descriptor)
+    }
+
+    /// Wakes the worker. False when it hasn't looked into its mail since the ping before.
+    func ping() -> Bool {
+        let isAnswered = mail.withLock { mail in
+            defer { mail.isPinged = true }
+            return !mail.isPinged
         }
         System.signal(descriptor)
+        return isAnswered
     }
 
     func take() -> Mail {
@@ -47,7 +51,7 @@ final class Mailbox: Sendable {
             let taken = $0.content
             $0.content.routes = nil
             $0.content.closeIdle = false
-            $0.isUnread = false
+            $0.isPinged = false
             return taken
         }
     }
