@@ -219,7 +219,8 @@ private func manyServers() -> ClusterSettings {
             servers: [server])
         var now = Instant(nanoseconds: 1_000_000_000)
         var member = Member(
-            configuration, recovered: RecoveredState(term: 3, entries: entries, votesFromTerm: 0), boot: 1, seed: 1, now: now)
+            configuration, recovered: RecoveredState(term: 3, entries: entries, votesFromTerm: 0), boot: 1, seed: 1,
+            now: now)
         func step(_ event: Event) {
             member.step(event, now: now)
             while let effect = member.nextEffect() {

@@ -344,7 +344,8 @@ public struct Member: Sendable {
         case .timeoutNow(let term, let keepsFlows, let isAutomatic):
             receiveTimeoutNow(
                 term: term, keepsFlows: keepsFlows, isAutomatic: isAutomatic, from: sender, now: now)
-        case .handoverRequest(let target): if isMember(target) { receiveHandoverRequest(to: target, from: sender, now: now) }
+        case .handoverRequest(let target):
+            if isMember(target) { receiveHandoverRequest(to: target, from: sender, now: now) }
         case .released(let term): learnReleased(sender, upTo: term, now: now)
         case .digest(let body): receive(body, from: sender, now: now)
         case .views(let body): receive(body, now: now)

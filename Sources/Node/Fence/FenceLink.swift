@@ -24,6 +24,8 @@ struct FenceLink: ~Copyable {
     private var endedProcesses: [Int32] = []
     private var boots: [UInt64] = []
     private var forwardTo: MemberID?
+    /// The main process has heard what this fence can do.
+    private var isReady = false
     /// Not taken yet, oldest first; whoever says a `hold` again and again says everything else once.
     private var waiting: [FenceCommand] = []
     private var answers: [FenceAnswer] = []
@@ -57,6 +59,7 @@ struct FenceLink: ~Copyable {
             answers.append(.died("the fence can't be started: \(error)"))
             return end()
         }
+        isReady = false
         waiting = [.hello(settings), .peers(boots: boots)]
         if forwardTo != nil { waiting.append(.forward(to: forwardTo)) }
         flush()
@@ -72,8 +75,9 @@ struct FenceLink: ~Copyable {
     ///     process is killed.
     mutating func hold(until: Instant, term: UInt64, order: UInt64, release: [UInt8]) {
         lastOrder = order
-        // Lost; the next fence's `ready` ends it.
-        guard child != nil else { return lostOrder = order }
+        // Lost; the next fence's `ready` ends it. Before that nobody knows whether this fence has a gate, and a lease that was
+        // granted to one behind a gate must not be held by one without.
+        guard child != nil, isReady else { return lostOrder = order }
         heldTerm = term
         guard waiting.isEmpty else { return flush() }
         // Not queued: what can't be said now is out of date when it can.
@@ -158,7 +162,12 @@ struct FenceLink: ~Copyable {
     ///
     /// A `ready` after `died` says also that nothing is held; so that nobody has to remember, it is preceded by a
     /// `dropped` for every order that the fence which ended was given.
-    mutating func nextAnswer() -> FenceAnswer? { answers.isEmpty ? nil : answers.removeFirst() }
+    mutating func nextAnswer() -> FenceAnswer? {
+        guard !answers.isEmpty else { return nil }
+        let answer = answers.removeFirst()
+        if answer == .ready { isReady = child != nil }
+        return answer
+    }
 
     // MARK: private
 

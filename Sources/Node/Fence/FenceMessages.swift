@@ -326,7 +326,7 @@ enum FenceLimits {
     static let keysMax = 16
     static let keyBytesMax = 64
     static let gateTableBytesMax = 64
-    static let lineGraceMicrosecondsMax = 10_000_000
+    static let lineGraceMicrosecondsMax = 12_000_000
     /// A reason, in UTF-8 bytes.
     static let textBytesMax = 512
 }

@@ -103,6 +103,8 @@ struct FenceTool: ~Copyable {
 
     /// What it said since the last call, in order.
     mutating func take() -> [Saying] {
+        // In time: a number may soon be another process's.
+        if !dying.isEmpty { _ = isGone() }
         var sayings: [Saying] = []
         while let child {
             switch FenceSystem.read(child.descriptor, max: Self.outputBytesMax) {

@@ -100,7 +100,8 @@ struct GateTable: Sendable {
             ]
         }
         return [
-            "arp daddr ip \(host) meta protocol != @owns drop",
+            // Not the owner's own announcement: this node's programs may be clients of the VIP, too.
+            "arp saddr ip != \(host) arp daddr ip \(host) meta protocol != @owns drop",
             "ip daddr \(host) meta protocol != @serves drop",
             "ip daddr \(host) jump move",
         ]
