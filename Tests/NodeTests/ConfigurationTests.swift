@@ -65,7 +65,8 @@ import Testing
         #expect(configuration.data == "/var/lib/triad")
         #expect(configuration.workers == nil)
         #expect(
-            configuration.leadership == .init(fitnessHold: .milliseconds(1500), preemptHold: .seconds(10), gateway: nil))
+            configuration.leadership == .init(fitnessHold: .milliseconds(1500), preemptHold: .seconds(10), gateway: nil)
+        )
         #expect(configuration.timeouts.request == .seconds(10))
         #expect(configuration.limits.retries == 2)
         #expect(configuration.backends[0].check.kind == .tcp)

@@ -31,6 +31,8 @@ struct ClusterChecks {
     var written: [[Written]] = []
     /// By index - 1; nil where an entry was only ever seen in a snapshot.
     var committed: [Entry?] = []
+    /// In which term each was, by the first node to know; a leader of an earlier one, woken late, need not have it.
+    fileprivate var committedIn: [UInt64] = []
     /// Where requests were committed.
     private var places: [RequestID: UInt64] = [:]
     /// The table made of the committed entries, and its digest after each; by index.
@@ -90,7 +92,7 @@ struct ClusterChecks {
     }
 
     /// Returns true when nobody has committed there before.
-    mutating func note(committed index: UInt64, _ entry: Entry?, node: Int) -> Bool {
+    mutating func note(committed index: UInt64, _ entry: Entry?, node: Int, term: UInt64) -> Bool {
         let place = Int(index - 1)
         if place < committed.count {
             if let known = committed[place], let entry, known != entry {
@@ -100,8 +102,12 @@ struct ClusterChecks {
         }
         // Gone into a snapshot in the same step: there is only one that it can be, unless terms fought over the place.
         let entry = entry ?? (written.count > place && written[place].count == 1 ? written[place][0].entry : nil)
-        while committed.count < place { committed.append(nil) }
+        while committed.count < place {
+            committed.append(nil)
+            committedIn.append(.max)
+        }
         committed.append(entry)
+        committedIn.append(term)
         if let last = committed.dropLast().last, let last, let entry, last.term > entry.term {
             fail("the entry at \(index) is of term \(entry.term), older than the one before it")
         }
@@ -155,7 +161,9 @@ extension ClusterWorld {
     /// A new leader has everything that was committed in earlier terms.
     private func checkCompleteness(_ node: Int, term: UInt64) {
         guard
-            let last = checks.committed.lastIndex(where: { $0.map { $0.term < term } ?? false }),
+            let last = checks.committed.indices.last(where: {
+                checks.committed[$0] != nil && checks.committedIn[$0] < term
+            }),
             let entry = checks.committed[last]
         else { return }
         let base = nodes[node].member?.log.baseIndex ?? 0
@@ -171,7 +179,8 @@ extension ClusterWorld {
         guard commit > seen else { return }
         for index in seen + 1...commit {
             let entry = nodes[node].member?.log[index]
-            guard checks.note(committed: index, entry, node: node), let entry else { continue }
+            let term = nodes[node].member?.term ?? 0
+            guard checks.note(committed: index, entry, node: node, term: term), let entry else { continue }
             if index == commit, entry.term != nodes[node].member?.term, nodes[node].member?.role == .leader {
                 checks.fail("n\(node) commits entry \(index) of term \(entry.term) by counting, in a later term")
             }
@@ -212,7 +221,7 @@ extension ClusterWorld {
                 if let votedFor, let candidate = Int(votedFor.dropFirst()) {
                     noteVote(node, term: term, for: candidate)
                 }
-            case .snapshot: break
+            case .snapshot, .joined: break
             }
         }
     }

@@ -131,7 +131,9 @@ extension ClusterWorld {
         guard let answer = checks.promises.answers[node], answer.term < term, answer.leader != node else { return }
         let since = answer.at.duration(to: local(node))
         guard since < settings.timing.electionTimeoutMin else { return }
-        let isTransfer = checks.promises.offers[candidate] + 1 >= term
+        // A candidate that lost its disk in this leader's term leaves one term out.
+        let next = max(checks.promises.offers[candidate] + 1, nodes[candidate].member?.votesFromTerm ?? 0)
+        let isTransfer = checks.promises.offers[candidate] > 0 && next >= term
         let isReleased = checks.promises.released[answer.leader] >= answer.term
         guard !isTransfer, !isReleased else { return }
         checks.fail(

@@ -13,8 +13,10 @@ extension Member {
     }
 
     /// How long an earlier owner may have gone on after a member's last answer to it.
-    private func ownershipTail(isGated: Bool) -> Duration {
-        // Only its owner knows: files may differ while they are being changed.
+    private func ownershipTail(_ answer: AnswerRecord.Answer) -> Duration {
+        // Its leader has said whether there is a gate, whatever the file here says: files differ while they are being
+        // changed. Only what a restart has forgotten is what the file makes of it.
+        let isGated = answer.isGated || (answer.leader == nil && configuration.fencing == .gate)
         if isGated { return timing.lease + timing.gateTail }
         return timing.lease + (configuration.fencing == .trust ? .zero : Timing.addressLifetime)
     }
@@ -26,7 +28,7 @@ extension Member {
         let ends = barrier.compactMap { statement -> Instant? in
             guard let statement else { return nil }
             let open = statement.filter { !released.covers($0) }
-            return open.map { $0.at.advanced(by: ownershipTail(isGated: $0.isGated)) }.max() ?? Instant(nanoseconds: 0)
+            return open.map { $0.at.advanced(by: ownershipTail($0)) }.max() ?? Instant(nanoseconds: 0)
         }
         let end = ends.sorted()[configuration.majority - 1]
         return end.nanoseconds == 0 ? nil : end

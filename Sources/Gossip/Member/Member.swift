@@ -82,7 +82,7 @@ public struct Member: Sendable {
     /// hasn't been brought up to date since, perhaps not in several lives.
     public internal(set) var isForgetful: Bool
     /// After that it votes in no term before this one: somebody it has forgotten may hold its vote for the next term.
-    var votesFromTerm: UInt64 = 0
+    package var votesFromTerm: UInt64 = 0
     var storageFault: String?
 
     // Log and table
