@@ -51,7 +51,8 @@ extension Member {
     }
 
     mutating func drawElectionTimeout() -> Duration {
-        random.duration(timing.electionTimeoutMin, timing.electionTimeoutMax)
+        hasMadeWay = false
+        return random.duration(timing.electionTimeoutMin, timing.electionTimeoutMax)
     }
 
     /// The next one that this member may campaign in: also its own vote may be in somebody's hands (`votesFromTerm`).
@@ -190,8 +191,12 @@ extension Member {
         if request.isPreVote {
             let isWelcome = request.term > term && !isPromised && mayVote
             let granted = isWelcome && isCovered
-            // Whoever asks first goes first: two campaigns at once would split the votes, and neither would win.
-            if granted { electionDeadline = max(electionDeadline, now.advanced(by: timing.heartbeat * 2)) }
+            // Whoever asks first goes first: two campaigns at once would split the votes, and neither would win. Once: the
+            // one that asks may hear no answer, ever.
+            if granted, !hasMadeWay {
+                hasMadeWay = true
+                electionDeadline = max(electionDeadline, now.advanced(by: timing.heartbeat * 2))
+            }
             if isWelcome, !isCovered, let offer = offer(for: request) { send(offer, to: candidate) }
             let reply = VoteReply(term: granted ? request.term : term, isPreVote: true, granted: granted, answers: [])
             return send(.voteReply(reply), to: candidate)

@@ -57,6 +57,8 @@ public struct Member: Sendable {
     /// This member keeps its promise not to vote or campaign until then.
     var promisedUntil: Instant
     var electionDeadline: Instant
+    /// It has waited a little longer than drawn, for another one's campaign.
+    var hasMadeWay = false
     var ballot: Ballot
     /// This candidate campaigns because the leader asked it to (dissertation, 3.10).
     var isTransferCampaign = false
