@@ -401,6 +401,8 @@ extension ClusterWorld {
         nodes[node].fence.isFrozen = false
         if !nodes[node].fence.hasGate { nodes[node].fence.endsAt = .max }
         expire(node)
+        // What the kernel said meanwhile is heard now.
+        if nodes[node].fence.isPresent { report(node, .held) }
         let backlog = nodes[node].fence.backlog
         nodes[node].fence.backlog = []
         for command in backlog { performFence(node, command) }
