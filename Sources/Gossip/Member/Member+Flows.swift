@@ -29,6 +29,10 @@ extension Member {
         peers[transfer.from.index].drainedTerm = transfer.term
     }
 
+    /// The term whose connections this member is about to keep: deposed in a move, it hasn't heard its successor yet. Were
+    /// it silent about that, a digest of these milliseconds would end the forwarding that has just begun.
+    var yieldingTerm: UInt64 { heldUntil != nil && hasGate && movedTerm == lastLedTerm ? lastLedTerm : 0 }
+
     mutating func learnDrained(_ peer: MemberID, _ digest: Digest) {
         if digest.drainedTerm > 0 {
             peers[peer.index].drainedTerm = digest.drainedTerm

@@ -84,7 +84,7 @@ extension Member {
                 term: term, role: role, leader: heardLeader(now: now), owner: owner(now: now), applied: appliedIndex,
                 configuration: configuration.digest, sections: configuration.sections, condition: condition,
                 isForgetful: isForgetful,
-                drainedTerm: role == .leader ? 0 : drainedTerm, released: released.terms[me.index],
+                drainedTerm: role == .leader ? 0 : max(drainedTerm, yieldingTerm), released: released.terms[me.index],
                 stamp: now.nanoseconds / 1000, echo: last.digest?.stamp ?? 0,
                 echoAge: last.digestAt?.duration(to: now) ?? .zero, known: known)
             send(.digest(digest), to: peer)

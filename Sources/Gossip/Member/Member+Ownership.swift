@@ -55,7 +55,7 @@ extension Member {
         guard heldUntil != nil, !isLettingGo else { return }
         isLettingGo = true
         fenceOrder += 1
-        guard hasGate, movedTerm == lastLedTerm else { return emit(.drop(order: fenceOrder)) }
+        guard yieldingTerm > 0 else { return emit(.drop(order: fenceOrder)) }
         drainedTerm = lastLedTerm
         drainEnd = nil
         emit(.yield(order: fenceOrder))
