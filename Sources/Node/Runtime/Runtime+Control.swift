@@ -31,6 +31,8 @@ struct Move {
     /// The gate lets this node serve its connections after the move: it drains last instead of first.
     var keepsFlows: Bool
     let startedAt: Instant
+    /// When this node fell silent for the VIP and began to drain, if it keeps its connections.
+    var yieldedAt: Instant?
     var phase: Phase
     /// The end of the present phase at the latest.
     var deadline: Instant
@@ -52,6 +54,7 @@ extension Runtime {
     private static var dropPatience: Duration { .milliseconds(60) }
     /// Idle clients are shed after this much of a drain: those that are busy have closed by then.
     private static var idleGrace: Duration { .milliseconds(500) }
+    private static var keptAtLeast: Duration { .seconds(1) }
 
     // MARK: Operators
 
@@ -182,6 +185,7 @@ extension Runtime {
         // Whatever the move began as: the core decides for the node that takes over.
         move?.keepsFlows = true
         move?.phase = .draining
+        move?.yieldedAt = now
         move?.deadline = deadline
         // It will not be back.
         if move?.thenExit ?? false { mustResign = true }
@@ -261,7 +265,9 @@ extension Runtime {
     private func elapseKeptFlows(_ current: Move, now: Instant) {
         // Who is idle near the end is told in time, while packets still get there.
         if now >= current.deadline.advanced(by: .zero - Self.idleGrace) { dataPlane.closeIdle() }
-        guard dataPlane.connections == 0 || now >= current.deadline else { return }
+        // The kernel may have begun connections that no worker has seen yet (TCP_DEFER_ACCEPT).
+        let isOver = dataPlane.connections == 0 && now >= (current.yieldedAt ?? now).advanced(by: Self.keptAtLeast)
+        guard isOver || now >= current.deadline else { return }
         feed(.drained, now: now)
         // Others may still need this node on the way to an earlier owner.
         if !current.thenExit || !core.keepsFlows { endMove(now: now) }
