@@ -304,7 +304,9 @@ import Testing
         while server.requests.count < 1 { usleep(1_000) }
         wire?.resetOnClose()
         wire = nil
-        let figures = plane.figures { $0.aborted == 1 && $0.servers[server.route.id]?.connections == 0 }
+        let figures = plane.figures {
+            $0.aborted == 1 && $0.connections == 0 && $0.servers[server.route.id]?.connections == 0
+        }
         #expect(figures.aborted == 1 && figures.connections == 0 && figures.inFlight == 0)
         // A body that ends early must not look complete to the server.
         wire = try plane.connect()
