@@ -13,6 +13,18 @@ enum WorkerFigure: Int, CaseIterable {
     case responses0
     case responses1, responses2, responses3, responses4, responses5
     case retries, retriesDenied, errors, refused, aborted, bytesIn, bytesOut
+    /// Which settings the worker runs by.
+    case generation
+}
+
+/// A frontend's figures, kept per frontend slot.
+enum FrontendFigure: Int, CaseIterable {
+    case connections
+}
+
+/// A backend's figures, kept per backend slot.
+enum BackendFigure: Int, CaseIterable {
+    case inFlight
 }
 
 /// A server's figures, kept per server slot.
@@ -24,7 +36,9 @@ enum ServerFigure: Int, CaseIterable {
 final class Counters: @unchecked Sendable {
     private static let serversAt = WorkerFigure.allCases.count
     private static let perServer = ServerFigure.allCases.count
-    private static let count = serversAt + perServer * ProxyLimits.serversMax
+    private static let frontendsAt = serversAt + perServer * ProxyLimits.serversMax
+    private static let backendsAt = frontendsAt + FrontendFigure.allCases.count * ProxyLimits.frontendsMax
+    private static let count = backendsAt + BackendFigure.allCases.count * ProxyLimits.backendsMax
 
     private let words: UnsafeMutablePointer<Atomic<Int>>
 
@@ -39,13 +53,36 @@ final class Counters: @unchecked Sendable {
     }
 
     /// What the writing thread uses; valid while the block lives.
-    var writer: CounterWriter { CounterWriter(words: words, serversAt: Self.serversAt, perServer: Self.perServer) }
+    var writer: CounterWriter { CounterWriter(words: words) }
 
-    func read(_ figure: WorkerFigure) -> Int { words[figure.rawValue].load(ordering: .relaxed) }
+    fileprivate static func index(_ figure: ServerFigure, _ slot: Int) -> Int {
+        serversAt + slot * perServer + figure.rawValue
+    }
+
+    fileprivate static func index(_ figure: FrontendFigure, _ slot: Int) -> Int {
+        frontendsAt + slot * FrontendFigure.allCases.count + figure.rawValue
+    }
+
+    fileprivate static func index(_ figure: BackendFigure, _ slot: Int) -> Int {
+        backendsAt + slot * BackendFigure.allCases.count + figure.rawValue
+    }
+
+    // WHY: acquiring and releasing, so that what the worker counted before it took new settings is seen with them.
+    func read(_ figure: WorkerFigure) -> Int { words[figure.rawValue].load(ordering: .acquiring) }
 
     func read(_ figure: ServerFigure, slot: Int) -> Int {
         precondition(slot < ProxyLimits.serversMax)
-        return words[Self.serversAt + slot * Self.perServer + figure.rawValue].load(ordering: .relaxed)
+        return words[Self.index(figure, slot)].load(ordering: .relaxed)
+    }
+
+    func read(_ figure: FrontendFigure, frontend slot: Int) -> Int {
+        precondition(slot < ProxyLimits.frontendsMax)
+        return words[Self.index(figure, slot)].load(ordering: .relaxed)
+    }
+
+    func read(_ figure: BackendFigure, backend slot: Int) -> Int {
+        precondition(slot < ProxyLimits.backendsMax)
+        return words[Self.index(figure, slot)].load(ordering: .relaxed)
     }
 
     /// Adds this block's figures (those of servers excepted) to `figures`.
@@ -72,8 +109,6 @@ final class Counters: @unchecked Sendable {
 /// The writing end: no reference, so that counting touches no reference count. One thread only.
 struct CounterWriter {
     fileprivate let words: UnsafeMutablePointer<Atomic<Int>>
-    fileprivate let serversAt: Int
-    fileprivate let perServer: Int
 
     @inline(__always) private func add(_ index: Int, _ amount: Int) {
         let value = words[index].load(ordering: .relaxed)
@@ -84,8 +119,20 @@ struct CounterWriter {
 
     /// - Parameter slot: below `ProxyLimits.serversMax`.
     @inline(__always) func add(_ figure: ServerFigure, slot: Int, _ amount: Int = 1) {
-        add(serversAt + slot * perServer + figure.rawValue, amount)
+        add(Counters.index(figure, slot), amount)
     }
+
+    /// - Parameter frontend: a slot below `ProxyLimits.frontendsMax`.
+    @inline(__always) func add(_ figure: FrontendFigure, frontend: Int, _ amount: Int = 1) {
+        add(Counters.index(figure, frontend), amount)
+    }
+
+    /// - Parameter backend: a slot below `ProxyLimits.backendsMax`.
+    @inline(__always) func add(_ figure: BackendFigure, backend: Int, _ amount: Int = 1) {
+        add(Counters.index(figure, backend), amount)
+    }
+
+    func set(_ figure: WorkerFigure, _ value: Int) { words[figure.rawValue].store(value, ordering: .releasing) }
 
     /// Counts a response by its status; anything outside 100 ... 599 counts as 5xx.
     @inline(__always) func response(status: Int) {

@@ -7,9 +7,6 @@ import Synchronization
 
 /// The data plane of one node. Any thread may call any method.
 public final class DataPlane: Sendable {
-    /// The port each frontend listens on, in order; tells which one was taken for port 0.
-    public let ports: [UInt16]
-
     private let mailboxes: [Mailbox]
     private let counters: [Counters]
     private let suspicions: SuspicionBox
@@ -17,50 +14,77 @@ public final class DataPlane: Sendable {
     private let shared = Mutex(Shared())
 
     private struct Shared {
-        var registry = ServerRegistry()
-        var version: UInt64?
+        var servers = ServerRegistry()
+        var slots = SlotRegistry()
+        /// The last one that was published.
+        var table: RoutingTable?
         var isRunning = false
+
+        mutating func routes() -> [BackendRoute] {
+            servers.entries(of: table ?? RoutingTable(version: 0, backends: []), backends: slots.backendSlots)
+        }
     }
 
     /// Binds every frontend's address; nothing is accepted before `start`.
     /// - Throws: what is wrong (port in use, no permission, no such address family) and the remedy.
     public init(_ settings: ProxySettings) throws(ProxyProblem) {
         let workers = min(max(settings.workers, 1), ProxyLimits.workersMax)
-        precondition(settings.frontends.allSatisfy { settings.backends.indices.contains($0.backend) })
         System.raiseDescriptorLimit()
-        var ports: [UInt16] = []
-        var listeners: [[Int32]] = Array(repeating: [], count: workers)
-        var mailboxes: [Mailbox] = []
-        var counters: [Counters] = []
-        var threads: [WorkerThread] = []
-        do {
-            for frontend in settings.frontends {
-                let (descriptors, port) = try Listener.open(frontend, count: workers)
-                ports.append(port)
-                for (worker, descriptor) in descriptors.enumerated() { listeners[worker].append(descriptor) }
-            }
+        do throws(SystemError) {
             suspicions = try SuspicionBox()
+            var mailboxes: [Mailbox] = []
+            var counters: [Counters] = []
+            var threads: [WorkerThread] = []
             for index in 0..<workers {
                 let mailbox = try Mailbox()
                 let block = Counters()
                 let reactor = try Reactor()
                 try reactor.registerForReading(mailbox.descriptor, Token(kind: 0, slot: 0))
                 let worker = Worker(
-                    settings, reactor: reactor, listeners: listeners[index], mailbox: mailbox, counters: block,
-                    suspicions: suspicions)
-                listeners[index] = []
+                    settings, reactor: reactor, mailbox: mailbox, counters: block, suspicions: suspicions)
                 mailboxes.append(mailbox)
                 counters.append(block)
                 threads.append(WorkerThread(worker, index: index))
             }
+            self.mailboxes = mailboxes
+            self.counters = counters
+            self.threads = threads
         } catch {
-            listeners.joined().forEach(System.close)
-            throw (error as? ProxyProblem) ?? ProxyProblem("data plane: \(error)")
+            throw ProxyProblem("data plane: \(error)")
         }
-        self.ports = ports
-        self.mailboxes = mailboxes
-        self.counters = counters
-        self.threads = threads
+        try apply(settings)
+    }
+
+    /// The port each frontend listens on, in the settings' order; tells which one was taken for port 0.
+    public var ports: [UInt16] { shared.withLock { $0.slots.ports } }
+
+    /// Makes workers run by `settings` from their next loop turn on, without closing a connection that is in use.
+    /// Addresses that stay keep their sockets and whoever waits there. A frontend that is new, or has a new address, is bound
+    /// before anything else changes. One that is gone takes no new connections; those it has end with their next response,
+    /// or when they are idle. What changed of a backend holds from the next request on; one that is gone serves what
+    /// is on its way. `workers` and `limits.bufferBytes` stay what they were, `limits.connectionsMax` stays below
+    /// `ProxyLimits.connectionPlaces` of the start's limits.
+    /// - Parameter table: published with the settings, so that a backend that is new has its servers at once.
+    /// - Throws: which frontend can't be had, and the remedy. Then nothing has changed.
+    public func apply(_ settings: ProxySettings, _ table: RoutingTable? = nil) throws(ProxyProblem) {
+        precondition(settings.frontends.allSatisfy { settings.backends.indices.contains($0.backend) })
+        let usage = SlotUsage(
+            generation: counters.reduce(Int.max) { min($0, $1.read(.generation)) },
+            frontends: { [counters] slot in counters.reduce(0) { $0 + $1.read(.connections, frontend: slot) }
+            },
+            backends: { [counters] slot in counters.reduce(0) { $0 + $1.read(.inFlight, backend: slot) } })
+        try shared.withLock { shared throws(ProxyProblem) in
+            try shared.slots.adopt(settings, workers: mailboxes.count, usage: usage)
+            if let table, table.version > shared.table?.version ?? 0 { shared.table = table }
+            let routes = shared.routes()
+            for (index, mailbox) in mailboxes.enumerated() {
+                let fresh = shared.slots.settings(forWorker: index)
+                mailbox.post {
+                    $0.replace(fresh)
+                    $0.routes = routes
+                }
+            }
+        }
     }
 
     /// Starts the workers. Until a table is published, requests get 503.
@@ -79,13 +103,13 @@ public final class DataPlane: Sendable {
 
     /// Makes workers forward by `table` from their next loop turn on. Tables that aren't newer than the last are ignored.
     public func publish(_ table: RoutingTable) {
-        let entries = shared.withLock { shared -> [[RouteEntry]]? in
-            if let version = shared.version, table.version <= version { return nil }
-            shared.version = table.version
-            return shared.registry.entries(of: table)
+        // Under the lock, so that what workers get last is what is newest.
+        shared.withLock { shared in
+            if let last = shared.table, table.version <= last.version { return }
+            shared.table = table
+            let routes = shared.routes()
+            for mailbox in mailboxes { mailbox.post { $0.routes = routes } }
         }
-        guard let entries else { return }
-        for mailbox in mailboxes { mailbox.post { $0.routes = entries } }
     }
 
     /// While draining, every response tells its client to close the connection.
@@ -111,7 +135,7 @@ public final class DataPlane: Sendable {
     public var figures: Figures {
         var figures = Figures()
         for block in counters { block.add(to: &figures) }
-        let ids = shared.withLock { $0.registry.ids }
+        let ids = shared.withLock { $0.servers.ids }
         for (slot, id) in ids.enumerated() {
             var server = ServerFigures()
             for block in counters {
@@ -132,7 +156,7 @@ public final class DataPlane: Sendable {
     /// Ids of servers whose connection failed while forwarding since the last call, each once.
     public func takeSuspicions() -> [String] {
         let slots = suspicions.take()
-        return shared.withLock { shared in slots.map { shared.registry.ids[$0] } }
+        return shared.withLock { shared in slots.map { shared.servers.ids[$0] } }
     }
 
     /// Closes every connection and listener and waits for the workers to end. Nothing works afterwards.
@@ -144,5 +168,6 @@ public final class DataPlane: Sendable {
         guard wasRunning else { return }
         for mailbox in mailboxes { mailbox.post { $0.stop = true } }
         for thread in threads { thread.join() }
+        shared.withLock { $0.slots.closeSockets() }
     }
 }

@@ -1,38 +1,70 @@
 // Listener: opens the listening sockets of a frontend, one per worker, and says what is wrong when it can't.
-// Runs on the control thread at start, before any worker does.
+// Runs on the control thread, at start and when new settings are applied.
 
 import CLinux
 import Glibc
 
-/// Why the data plane can't start, with the remedy.
+/// Why the data plane can't start or can't take over new settings, with the remedy.
 public struct ProxyProblem: Error, Equatable, Sendable, CustomStringConvertible {
     public let description: String
 
     init(_ description: String) { self.description = description }
 }
 
+/// A listening socket of one worker. Closed when nobody has it any more: the worker that accepts, settings on their way to
+/// it, and the registry whose settings want it.
+final class ListenerSocket: Sendable {
+    let descriptor: Int32
+    let port: UInt16
+
+    fileprivate init(descriptor: Int32) {
+        self.descriptor = descriptor
+        port = System.localPort(descriptor)
+    }
+
+    deinit { System.close(descriptor) }
+
+    /// Goes on for this frontend, which may be in another mode than the one before.
+    func serve(_ frontend: FrontendSettings) {
+        // What worked on this socket when it was opened works now; all it decides is how early a client is accepted.
+        try? Listener.prepare(descriptor, frontend.mode)
+        refuseNew(false)
+    }
+
+    /// Whether the kernel leaves new connections alone (as if their first packet were lost) and only completes those that
+    /// have begun: closing a socket resets whoever is in its queue or on the way there.
+    func refuseNew(_ refuses: Bool) {
+        // Should it fail, the worst is what would happen without it: a reset when the socket closes.
+        try? refuses ? System.dropOpenings(descriptor) : System.admitOpenings(descriptor)
+    }
+}
+
 enum Listener {
     /// Opens `count` sockets that share the frontend's address; the kernel spreads connections over them.
-    static func open(_ frontend: FrontendSettings, count: Int) throws(ProxyProblem) -> (
-        descriptors: [Int32], port: UInt16
-    ) {
-        var address = usable(frontend.address)
-        var descriptors: [Int32] = []
-        do {
-            try refuseIfTaken(address)
+    /// - Parameters:
+    ///   - port: the frontend's, or what was chosen for 0.
+    ///   - besideOurs: another socket of this process has the port, so it can't be told whether others have it, too.
+    static func open(
+        _ frontend: FrontendSettings, count: Int, port: UInt16, besideOurs: Bool
+    ) throws(ProxyProblem) -> [ListenerSocket] {
+        let wanted = usable(frontend.address)
+        var address = SocketAddress(high: wanted.high, low: wanted.low, port: port, isIPv6: wanted.isIPv6)
+        var sockets: [ListenerSocket] = []
+        do throws(SystemError) {
+            if !besideOurs { try refuseIfTaken(address) }
             for _ in 0..<count {
-                let descriptor = try bound(address, shared: true)
-                descriptors.append(descriptor)
-                try prepare(descriptor, frontend.mode)
-                try System.listen(descriptor, backlog: ProxyLimits.backlog)
-                let port = System.localPort(descriptor)
-                address = SocketAddress(high: address.high, low: address.low, port: port, isIPv6: address.isIPv6)
+                let socket = ListenerSocket(descriptor: try bound(address, shared: true))
+                try prepare(socket.descriptor, frontend.mode)
+                try System.listen(socket.descriptor, backlog: ProxyLimits.backlog)
+                sockets.append(socket)
+                address = SocketAddress(
+                    high: address.high, low: address.low, port: System.localPort(socket.descriptor),
+                    isIPv6: address.isIPv6)
             }
         } catch {
-            descriptors.forEach(System.close)
             throw ProxyProblem(explain(error, frontend))
         }
-        return (descriptors, address.port)
+        return sockets
     }
 
     /// Every address of both families, on a machine that has only IPv4, is every IPv4 address.
@@ -73,7 +105,7 @@ enum Listener {
         return descriptor
     }
 
-    private static func prepare(_ descriptor: Int32, _ mode: FrontendSettings.Mode) throws(SystemError) {
+    fileprivate static func prepare(_ descriptor: Int32, _ mode: FrontendSettings.Mode) throws(SystemError) {
         // Accepted sockets inherit it.
         try System.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
         switch mode {

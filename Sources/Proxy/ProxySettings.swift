@@ -1,9 +1,9 @@
-// ProxySettings: what the data plane is told at start: frontends, backends, timeouts and limits.
-// Plain values, filled in from the configuration; nothing here changes while the data plane runs.
+// ProxySettings: what the data plane is told: frontends, backends, timeouts and limits.
+// Plain values, filled in from the configuration. `DataPlane.apply` replaces them while it runs.
 
-/// Everything `DataPlane` needs to start.
+/// Everything `DataPlane` runs by.
 public struct ProxySettings: Sendable, Equatable {
-    /// Worker threads, 1 ... `ProxyLimits.workersMax`.
+    /// Worker threads, 1 ... `ProxyLimits.workersMax`. As they were at start, whatever is applied later.
     public var workers: Int
     public var frontends: [FrontendSettings]
     public var backends: [BackendSettings]
@@ -89,11 +89,13 @@ public struct ProxyLimits: Sendable, Equatable {
     public var headBytesMax = 16 << 10
     /// Fields of a head. Beyond it: 431; 502 for a response.
     public var fieldsMax = 100
-    /// Client connections of one worker. Beyond it accepting pauses.
+    /// Client connections of one worker. Beyond it accepting pauses. What it was at start, or `connectionPlacesMin` if that
+    /// is more, is the most that can be applied later.
     public var connectionsMax = 20_000
     /// Attempts on further servers after the first.
     public var retriesMax = 2
-    /// A pooled buffer; a connection has at most three of them, and none while it is idle.
+    /// A pooled buffer; a connection has at most three of them, and none while it is idle. As it was at start, whatever is
+    /// applied later.
     public var bufferBytes = 16 << 10
     /// A request's body. Beyond it: 413.
     public var requestBodyBytesMax = UInt64.max
@@ -104,10 +106,21 @@ public struct ProxyLimits: Sendable, Equatable {
 
     public init() {}
 
+    /// The client connections of a worker that was started with these limits, at most.
+    public var connectionPlaces: Int { min(max(connectionsMax, Self.connectionPlacesMin), 1 << 22) }
+
     /// More than the cores of any machine this runs on.
     public static let workersMax = 256
     /// Servers known at one time, all backends together; their figures stay in stable places.
     public static let serversMax = 4_096
+    /// Frontends and backends, with those that were removed and whose connections or requests haven't ended.
+    public static let frontendsMax = 1_024
+    public static let backendsMax = 1_024
+    /// Client connections of one worker that there are places for at least: an unused one costs no memory.
+    public static let connectionPlacesMin = 65_536
+    /// A frontend that was removed listens for so long, in milliseconds: the kernel hands over a silent client after a
+    /// second (TCP_DEFER_ACCEPT), and nobody whose connection was accepted is cut.
+    static let leaveMs: UInt64 = 1_500
     /// Attempts of one request, whatever `retriesMax` says: a session remembers which servers it tried.
     static let attemptsMax = 8
     /// Large buffers of one worker, for bodies that outgrow `bufferBytes`; when all are taken, small ones serve.

@@ -5,12 +5,23 @@
 public struct RoutingTable: Sendable, Equatable {
     /// Counts up; workers take a table only when it is newer than theirs.
     public var version: UInt64
-    /// By backend index as in `ProxySettings.backends`.
-    public var backends: [[ServerRoute]]
+    public var backends: [BackendRoutes]
 
-    public init(version: UInt64, backends: [[ServerRoute]]) {
+    public init(version: UInt64, backends: [BackendRoutes]) {
         self.version = version
         self.backends = backends
+    }
+}
+
+/// The servers of one backend. Named, since tables and settings change at different times: a table may speak of backends
+/// that the settings no longer have (then that part counts for nothing), and a number could mean two of them.
+public struct BackendRoutes: Sendable, Equatable {
+    public var name: String
+    public var servers: [ServerRoute]
+
+    public init(name: String, servers: [ServerRoute]) {
+        self.name = name
+        self.servers = servers
     }
 }
 

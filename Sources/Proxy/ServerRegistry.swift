@@ -8,17 +8,21 @@ struct ServerRegistry: Sendable {
     private var lastNamed: [UInt64] = []
 
     /// Translates a table; servers beyond the limit are left out (the backend table has the same limit).
-    mutating func entries(of table: RoutingTable) -> [[RouteEntry]] {
+    /// - Parameter backends: those of the settings. Each gets an entry, also when the table doesn't name it (yet); what the
+    ///   table says of others is left out.
+    mutating func entries(of table: RoutingTable, backends: [(name: String, slot: Int)]) -> [BackendRoute] {
         // All names first: a slot that this very table still uses must not be given away.
-        for route in table.backends.joined() {
+        for route in table.backends.lazy.flatMap(\.servers) {
             if let slot = slots[route.id] { lastNamed[slot] = table.version }
         }
-        return table.backends.map { routes in
-            routes.compactMap { route in
+        return backends.map { backend in
+            let routes = table.backends.first { $0.name == backend.name }?.servers ?? []
+            let servers = routes.compactMap { route in
                 slot(of: route.id, version: table.version).map {
                     RouteEntry(slot: $0, address: route.address, weight: route.weight, usable: route.usable)
                 }
             }
+            return BackendRoute(slot: backend.slot, servers: servers)
         }
     }
 

@@ -28,11 +28,17 @@ import Testing
         let plane = try DataPlane(settings(port: 0))
         let address = try #require(SocketAddress("127.0.0.1:9"))
         plane.publish(
-            RoutingTable(version: 2, backends: [[ServerRoute(id: "api/a", address: address)]]))
+            RoutingTable(
+                version: 2,
+                backends: [BackendRoutes(name: "api", servers: [ServerRoute(id: "api/a", address: address)])]))
         plane.publish(
-            RoutingTable(version: 3, backends: [[ServerRoute(id: "api/b", address: address)]]))
+            RoutingTable(
+                version: 3,
+                backends: [BackendRoutes(name: "api", servers: [ServerRoute(id: "api/b", address: address)])]))
         plane.publish(
-            RoutingTable(version: 1, backends: [[ServerRoute(id: "api/old", address: address)]]))
+            RoutingTable(
+                version: 1,
+                backends: [BackendRoutes(name: "api", servers: [ServerRoute(id: "api/old", address: address)])]))
         #expect(plane.figures.servers.keys.sorted() == ["api/a", "api/b"])
     }
 

@@ -146,7 +146,7 @@ final class TestPlane {
 
     func publish(_ routes: [ServerRoute]) {
         version += 1
-        plane.publish(RoutingTable(version: version, backends: [routes]))
+        plane.publish(RoutingTable(version: version, backends: [BackendRoutes(name: "api", servers: routes)]))
     }
 
     func connect(receiveBytes: Int32? = nil) throws -> Wire { try Wire(port: port, receiveBytes: receiveBytes) }

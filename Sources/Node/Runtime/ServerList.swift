@@ -21,8 +21,11 @@ struct ActiveServer: Sendable, Equatable {
 struct ServerList: Sendable, Equatable {
     /// By backend, in the file's order; within one the file's servers first, then the added ones by name.
     private(set) var backends: [[ActiveServer]] = []
+    /// The backends' names.
+    let names: [String]
 
     init(configuration: Configuration, table: BackendTable) {
+        names = configuration.backends.map(\.name)
         let added = table.records.filter { $0.address != nil && !$0.isRemoved }
         backends = configuration.backends.map { backend in
             var servers: [ActiveServer] = []
@@ -57,12 +60,14 @@ struct ServerList: Sendable, Equatable {
     func routes(version: UInt64, isDownHere: (String) -> Bool) -> RoutingTable {
         RoutingTable(
             version: version,
-            backends: backends.map { servers in
-                servers.map { server in
-                    ServerRoute(
-                        id: server.name, address: server.address, weight: server.weight,
-                        usable: server.health == .up && server.admin == .ready && !isDownHere(server.name))
-                }
+            backends: zip(names, backends).map { name, servers in
+                BackendRoutes(
+                    name: name,
+                    servers: servers.map { server in
+                        ServerRoute(
+                            id: server.name, address: server.address, weight: server.weight,
+                            usable: server.health == .up && server.admin == .ready && !isDownHere(server.name))
+                    })
             })
     }
 

@@ -104,6 +104,28 @@ public enum System {
         if Glibc.listen(descriptor, backlog) < 0 { throw SystemError(call: "listen", code: clinux_errno()) }
     }
 
+    /// Drops each packet that asks a listening socket for a connection; what has begun goes on. The filter sees packets from
+    /// their TCP header on (RFC 9293, 3.1), where SYN is a bit of byte 13.
+    static func dropOpenings(_ listener: Int32) throws(SystemError) {
+        let loadByte = UInt16(BPF_LD | BPF_B | BPF_ABS)
+        let jumpIfSet = UInt16(BPF_JMP | BPF_JSET | BPF_K)
+        let finish = UInt16(BPF_RET | BPF_K)
+        let program = [
+            sock_filter(code: loadByte, jt: 0, jf: 0, k: 13),
+            sock_filter(code: jumpIfSet, jt: 0, jf: 1, k: 2),
+            sock_filter(code: finish, jt: 0, jf: 0, k: 0),
+            sock_filter(code: finish, jt: 0, jf: 0, k: .max),
+        ]
+        if clinux_attach_filter(listener, program, UInt16(program.count)) < 0 {
+            throw SystemError(call: "SO_ATTACH_FILTER", code: clinux_errno())
+        }
+    }
+
+    /// Undoes `dropOpenings`.
+    static func admitOpenings(_ listener: Int32) throws(SystemError) {
+        try setOption(listener, SOL_SOCKET, SO_DETACH_FILTER, 0)
+    }
+
     /// The port a socket is bound to; 0 when it isn't.
     public static func localPort(_ descriptor: Int32) -> UInt16 {
         var storage = sockaddr_storage()

@@ -11,13 +11,29 @@ struct RouteEntry: Sendable, Equatable {
     let usable: Bool
 }
 
+/// The servers of a backend, by its slot.
+struct BackendRoute: Sendable, Equatable {
+    let slot: Int
+    let servers: [RouteEntry]
+}
+
 /// What a worker finds when its mailbox wakes it.
 struct Mail: Sendable {
-    /// By backend; nil when unchanged since the last mail.
-    var routes: [[RouteEntry]]?
+    /// nil when unchanged since the last mail, like the routes.
+    var settings: WorkerSettings?
+    /// Frontends that came and went since the last mail.
+    var leaving: [FrontendEntry] = []
+    var routes: [BackendRoute]?
     var draining = false
     var closeIdle = false
     var stop = false
+
+    /// Replaces settings that weren't taken yet. What they brought and these don't have is served out all the same.
+    mutating func replace(_ fresh: WorkerSettings) {
+        leaving += settings?.frontends ?? []
+        leaving.removeAll { old in fresh.frontends.contains { $0.slot == old.slot || $0.socket === old.socket } }
+        settings = fresh
+    }
 }
 
 /// Control thread → worker. Later mail replaces what wasn't taken yet.
@@ -49,6 +65,8 @@ final class Mailbox: Sendable {
         System.drain(descriptor)
         return mail.withLock {
             let taken = $0.content
+            $0.content.settings = nil
+            $0.content.leaving = []
             $0.content.routes = nil
             $0.content.closeIdle = false
             $0.isPinged = false

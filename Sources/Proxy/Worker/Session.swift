@@ -30,7 +30,9 @@ enum SessionState: UInt8 {
 /// A client connection.
 struct Session: BitwiseCopyable {
     let descriptor: Int32
-    let backend: Int32
+    /// Slots of the frontend that accepted it, and of the backend that its current request goes to.
+    let frontend: Int32
+    var backend: Int32 = -1
     let peer: SocketAddress
     var state = SessionState.idle
     /// Short connections end before they are worth registering with the reactor.
@@ -89,9 +91,9 @@ struct Session: BitwiseCopyable {
     /// The connection to the server can carry another request.
     var linkIsReusable = false
 
-    init(descriptor: Int32, backend: Int32, peer: SocketAddress) {
+    init(descriptor: Int32, frontend: Int32, peer: SocketAddress) {
         self.descriptor = descriptor
-        self.backend = backend
+        self.frontend = frontend
         self.peer = peer
     }
 

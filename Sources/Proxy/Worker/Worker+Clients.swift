@@ -5,46 +5,61 @@ import Glibc
 extension Worker {
     // MARK: accepting
 
-    mutating func acceptClients(_ listener: Int) {
-        guard !listenersPaused else { return }
+    /// Whether no more clients may come in now.
+    var isFull: Bool { sessions.count >= limits.connectionsMax || sessions.isFull }
+
+    /// Accepts clients of a frontend, so many that others get their turn; true when none waits any more.
+    mutating func acceptClients(_ frontend: Int) -> Bool {
+        guard !listenersPaused, frontends[frontend].listener >= 0 else { return false }
         var peer = SocketAddress(high: 0, low: 0, port: 0, isIPv6: false)
         for _ in 0..<ProxyLimits.acceptsPerTurnMax {
-            if sessions.isFull { return pauseAccepting() }
-            let (accepted, code) = System.accept(listeners[listener], &peer)
+            if isFull {
+                pauseAccepting()
+                return false
+            }
+            let (accepted, code) = System.accept(frontends[frontend].listener, &peer)
             if let descriptor = accepted {
-                openSession(descriptor, listener, peer)
+                openSession(descriptor, frontend, peer)
                 continue
             }
             switch code {
             // Clients that went away while they waited (accept(2) says to treat network errors alike).
             case ECONNABORTED, EINTR, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH:
                 continue
-            case EAGAIN: return
+            case EAGAIN: return true
             // Out of descriptors or memory: listeners are level-triggered, so going on would spin.
-            default: return pauseAccepting()
+            default:
+                pauseAccepting()
+                return false
             }
         }
+        return false
     }
 
     private mutating func pauseAccepting() {
         listenersPaused = true
         resumeAcceptMs = nowMs + ProxyLimits.acceptPauseMs
-        for listener in listeners { reactor.unregister(listener) }
+        for frontend in frontends where frontend.listener >= 0 { reactor.unregister(frontend.listener) }
     }
 
     mutating func resumeAccepting() {
         listenersPaused = false
-        for (index, listener) in listeners.enumerated() {
-            do {
-                try reactor.registerForReading(listener, Token(kind: TokenKind.listener, slot: index))
-            } catch {
-                return pauseAccepting()
-            }
+        for slot in frontends.indices where !listenersPaused { listen(slot) }
+    }
+
+    mutating func listen(_ frontend: Int) {
+        guard frontends[frontend].listener >= 0 else { return }
+        do {
+            try reactor.registerForReading(
+                frontends[frontend].listener, Token(kind: TokenKind.listener, slot: frontend))
+        } catch {
+            pauseAccepting()
         }
     }
 
-    private mutating func openSession(_ descriptor: Int32, _ listener: Int, _ peer: SocketAddress) {
-        let slot = sessions.insert(Session(descriptor: descriptor, backend: backendOfListener[listener], peer: peer))
+    private mutating func openSession(_ descriptor: Int32, _ frontend: Int, _ peer: SocketAddress) {
+        let slot = sessions.insert(Session(descriptor: descriptor, frontend: Int32(frontend), peer: peer))
+        counters.add(.connections, frontend: frontend)
         counters.add(.accepted)
         counters.add(.connections)
         counters.add(.idle)
@@ -188,7 +203,7 @@ extension Worker {
     /// - Parameter keepingAlive: when the client wants it and its request has been read.
     mutating func answer(_ slot: Int, _ answer: LocalAnswer, keepingAlive: Bool) {
         let keeps =
-            keepingAlive && sessions[slot].keepsAlive && !isDraining && sessions[slot].requestFramer.isDone
+            keepingAlive && sessions[slot].keepsAlive && !isEnding(slot) && sessions[slot].requestFramer.isDone
             && sessions[slot].framed == 0
         sessions[slot].keepsAlive = keeps
         sessions[slot].state = .exchanging
@@ -233,12 +248,18 @@ extension Worker {
     mutating func closeSession(_ slot: Int) {
         dropLink(slot)
         if sessions[slot].state == .idle { counters.add(.idle, -1) }
-        if sessions[slot].isBusy { counters.add(.inFlight, -1) }
+        if sessions[slot].isBusy { endRequest(slot) }
+        counters.add(.connections, frontend: Int(sessions[slot].frontend), -1)
         counters.add(.connections, -1)
         releaseBuffers(slot)
         timers.clear(slot)
         System.close(sessions[slot].descriptor)
         sessions.remove(slot)
+    }
+
+    /// Whether this client is to close after its response: the node drains, or its frontend is gone.
+    @inline(__always) func isEnding(_ slot: Int) -> Bool {
+        isDraining || frontends[Int(sessions[slot].frontend)].isLeaving
     }
 
     mutating func releaseBuffers(_ slot: Int) {

@@ -8,7 +8,7 @@ extension Worker {
         case TokenKind.server:
             if links.isCurrent(token.slot, token.generation) { serverEvent(token.slot, readiness) }
         case TokenKind.listener:
-            acceptClients(token.slot)
+            _ = acceptClients(token.slot)
         default:
             takeMail()
         }
@@ -61,14 +61,16 @@ extension Worker {
         if listenersPaused { wait = min(wait, Int(ProxyLimits.acceptPauseMs)) }
         if idleLinks > 0 { wait = min(wait, 1_000) }
         if unwatchedFrom < unwatched.count { wait = min(wait, Int(ProxyLimits.unwatchedMs)) }
+        if nextLeaveMs != .max { wait = min(wait, Int(nextLeaveMs - min(nextLeaveMs, nowMs))) }
         return Int32(min(wait, 60_000))
     }
 
     mutating func expireTimers() {
         while let slot = timers.next(nowMs: nowMs) { expired(slot) }
         if unwatchedFrom < unwatched.count { watchLongLived() }
-        if listenersPaused, nowMs >= resumeAcceptMs, !sessions.isFull { resumeAccepting() }
+        if listenersPaused, nowMs >= resumeAcceptMs, !isFull { resumeAccepting() }
         if idleLinks > 0, nowMs >= purgeMs { purgeIdle() }
+        if nowMs >= nextLeaveMs { endLeaving() }
     }
 
     /// The session's state lasted too long: see the table in Session.swift.
@@ -116,13 +118,17 @@ extension Worker {
         let mail = mailbox.take()
         if mail.stop { isStopping = true }
         isDraining = mail.draining
+        for entry in mail.leaving { installLeaving(entry) }
+        if let settings = mail.settings { install(settings) }
         if let routes = mail.routes { install(routes) }
         if mail.closeIdle { closeIdleSessions() }
     }
 
     /// Closes clients that have no request. One that arrived unseen gets its answer first.
-    private mutating func closeIdleSessions() {
+    /// - Parameter frontend: only those of this slot.
+    mutating func closeIdleSessions(of frontend: Int? = nil) {
         for slot in 0..<sessions.highWater where sessions.isTaken(slot) && sessions[slot].state == .idle {
+            if let frontend, Int(sessions[slot].frontend) != frontend { continue }
             let generation = sessions.generation(slot)
             sessions[slot].isReadable = true
             readRequest(slot)
@@ -133,7 +139,7 @@ extension Worker {
     mutating func closeEverything() {
         for slot in 0..<sessions.highWater where sessions.isTaken(slot) { closeSession(slot) }
         for link in 0..<links.highWater where links.isTaken(link) { closeLink(link) }
-        listeners.forEach(System.close)
+        frontends = []
         listeners = []
     }
 }

@@ -21,6 +21,7 @@ extension Worker {
         case .failure(let refusal):
             refuse(slot, refusal)
         case .success(let head):
+            sessions[slot].backend = frontends[Int(sessions[slot].frontend)].backend
             guard writeRequest(slot, head, from) else { return refuse(slot, .fieldsTooLarge) }
             take(slot, head)
             sessions[slot].input.start += Int32(headBytes)
@@ -33,7 +34,8 @@ extension Worker {
         let buffer = buffers.take()
         var writer = HeadWriter(buffers, buffer)
         Rewrite.request(
-            head, fields, buffers, from: from, peer: sessions[slot].peer, host: hosts[Int(sessions[slot].backend)],
+            head, fields, buffers, from: from, peer: sessions[slot].peer,
+            host: backends[Int(sessions[slot].backend)].host,
             into: &writer)
         sessions[slot].request = Stretch(buffer: buffer, start: 0, end: Int32(writer.at))
         if writer.overflowed { buffers.release(&sessions[slot].request) }
@@ -44,6 +46,7 @@ extension Worker {
     private mutating func take(_ slot: Int, _ head: RequestHead) {
         counters.add(.requests)
         counters.add(.inFlight)
+        counters.add(.inFlight, backend: Int(sessions[slot].backend))
         budget.request()
         sessions[slot].isBusy = true
         sessions[slot].isUsed = true
@@ -61,6 +64,13 @@ extension Worker {
         sessions[slot].retries = 0
         sessions[slot].timedOut = false
         sessions[slot].responseStarted = false
+    }
+
+    /// The request that was worked on is over, one way or another.
+    @inline(__always) mutating func endRequest(_ slot: Int) {
+        sessions[slot].isBusy = false
+        counters.add(.inFlight, -1)
+        counters.add(.inFlight, backend: Int(sessions[slot].backend), -1)
     }
 
     /// Moves body bytes that are here already behind the head, while they fit; false when the request was refused.

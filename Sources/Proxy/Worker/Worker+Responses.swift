@@ -180,7 +180,7 @@ extension Worker {
         sessions[slot].decodes = sessions[slot].isVersion10 && head.framing.kind == .chunked
         // An answer before the request's end: what the client still sends can't be told from a next request.
         let closes =
-            !sessions[slot].keepsAlive || isDraining || head.framing.kind == .untilClose || sessions[slot].decodes
+            !sessions[slot].keepsAlive || isEnding(slot) || head.framing.kind == .untilClose || sessions[slot].decodes
             || !sessions[slot].requestDone
         if closes { sessions[slot].keepsAlive = false }
         let persistence: Rewrite.Persistence =
@@ -276,10 +276,7 @@ extension Worker {
         releaseLink(slot)
         buffers.release(&sessions[slot].response)
         sessions[slot].isHeadMethod = false
-        if sessions[slot].isBusy {
-            sessions[slot].isBusy = false
-            counters.add(.inFlight, -1)
-        }
+        if sessions[slot].isBusy { endRequest(slot) }
         guard sessions[slot].keepsAlive, sessions[slot].requestDone else { return closeAfterResponse(slot) }
         buffers.release(&sessions[slot].request)
         sessions[slot].requestSent = 0

@@ -11,24 +11,25 @@ extension Worker {
     // MARK: routing table
 
     /// Takes over a snapshot. Runs between requests, so allocation is fine here.
-    mutating func install(_ routes: [[RouteEntry]]) {
+    /// Backends that it doesn't name were removed: requests that are still on them may try the servers they had.
+    mutating func install(_ routes: [BackendRoute]) {
         for index in servers.indices { servers[index].isUsable = false }
-        for (backend, entries) in routes.enumerated() where backend < balancers.count {
-            for entry in entries {
+        for route in routes where route.slot < backends.count {
+            for entry in route.servers {
                 while servers.count <= entry.slot { servers.append(ServerState()) }
                 if servers[entry.slot].address != entry.address {
                     servers[entry.slot].address = entry.address
                     servers[entry.slot].epoch &+= 1
                     closeIdleLinks(entry.slot)
                 }
-                servers[entry.slot].backend = Int32(backend)
+                servers[entry.slot].backend = Int32(route.slot)
                 servers[entry.slot].isUsable = entry.usable
             }
         }
         for index in servers.indices where !servers[index].isUsable { closeIdleLinks(index) }
-        for (backend, entries) in routes.enumerated() where backend < balancers.count {
-            balancers[backend].update(
-                entries.filter { $0.usable && $0.weight > 0 }
+        for route in routes where route.slot < backends.count {
+            backends[route.slot].balancer.update(
+                route.servers.filter { $0.usable && $0.weight > 0 }
                     .map { (slot: $0.slot, weight: $0.weight, inFlight: Int(servers[$0.slot].inFlight)) })
         }
     }
@@ -39,7 +40,7 @@ extension Worker {
     mutating func route(_ slot: Int) {
         let backend = Int(sessions[slot].backend)
         while true {
-            guard let server = balancers[backend].choose(nowMs: nowMs, tried: sessions[slot].tried) else {
+            guard let server = backends[backend].balancer.choose(nowMs: nowMs, tried: sessions[slot].tried) else {
                 return giveUp(slot)
             }
             // A request that can't be repeated gets a pooled connection only after another look at it.
@@ -127,7 +128,7 @@ extension Worker {
         links[link].isWritable = true
         if readiness.contains(.peerClosed) || readiness.contains(.hungUp) { links[link].peerClosed = true }
         links[link].isReadable = readiness.contains(.readable) || links[link].peerClosed
-        balancers[Int(servers[Int(links[link].server)].backend)].connected(Int(links[link].server))
+        backends[Int(servers[Int(links[link].server)].backend)].balancer.connected(Int(links[link].server))
         sessions[slot].state = .exchanging
         pump(slot)
     }
@@ -146,7 +147,7 @@ extension Worker {
         counters.add(.errors, slot: server)
         guard !isLocal else { return }
         let backend = Int(servers[server].backend)
-        if backend >= 0 { balancers[backend].failed(server, nowMs: nowMs) }
+        if backend >= 0 { backends[backend].balancer.failed(server, nowMs: nowMs) }
         suspect(server)
     }
 
@@ -191,7 +192,7 @@ extension Worker {
         sessions[slot].linkIsReusable = false
         sessions[slot].decodes = false
         servers[server].inFlight += 1
-        balancers[Int(servers[server].backend)].count(server, 1)
+        backends[Int(servers[server].backend)].balancer.count(server, 1)
         counters.add(.sessions, slot: server)
         counters.add(.requests, slot: server)
     }
@@ -202,7 +203,7 @@ extension Worker {
         sessions[slot].link = -1
         links[link].session = -1
         servers[server].inFlight -= 1
-        balancers[Int(servers[server].backend)].count(server, -1)
+        backends[Int(servers[server].backend)].balancer.count(server, -1)
         counters.add(.sessions, slot: server, -1)
     }
 

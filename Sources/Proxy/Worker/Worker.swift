@@ -8,6 +8,7 @@
 //   Worker+Requests  forward a request upwards
 //   Worker+Responses forward a response downwards, finish the exchange
 //   Worker+Events    readiness, deadlines, mail
+//   Worker+Settings  new settings while it runs
 
 struct Worker: ~Copyable {
     /// What a reactor's token means here.
@@ -18,8 +19,8 @@ struct Worker: ~Copyable {
         static let server: UInt8 = 3
     }
 
-    let timeouts: ProxyTimeouts
-    let limits: ProxyLimits
+    var timeouts: ProxyTimeouts
+    var limits: ProxyLimits
     let reactor: Reactor
     let mailbox: Mailbox
     let suspicions: SuspicionBox
@@ -27,17 +28,18 @@ struct Worker: ~Copyable {
     let counterBlock: Counters
     let counters: CounterWriter
 
-    var listeners: ContiguousArray<Int32>
-    let backendOfListener: ContiguousArray<Int32>
+    var frontends: ContiguousArray<FrontendState> = []
+    /// Keeps the sockets of `frontends` open, by slot.
+    var listeners: ContiguousArray<ListenerSocket?> = []
+    /// When the next frontend that was removed stops listening; `.max` when none was.
+    var nextLeaveMs = UInt64.max
     var listenersPaused = false
     var resumeAcceptMs: UInt64 = 0
 
     var sessions: Slab<Session>
     var links: Slab<ServerLink>
     var servers: ContiguousArray<ServerState> = []
-    var balancers: ContiguousArray<Balancer>
-    /// Host for HTTP/1.0 requests that name none, by backend: its name, in a buffer that is never given back.
-    let hosts: ContiguousArray<Stretch>
+    var backends: ContiguousArray<BackendState> = []
     var budget: RetryBudget
     let buffers: BufferPool
     /// A buffer for rewriting response heads.
@@ -60,50 +62,38 @@ struct Worker: ~Copyable {
     var isDraining = false
     var isStopping = false
 
-    /// - Parameter reactor: has the mailbox registered as `Token(kind: 0, slot: 0)`.
+    /// - Parameters:
+    ///   - settings: those that a worker has for life: how much memory it may come to use. The rest comes by mail.
+    ///   - reactor: has the mailbox registered as `Token(kind: 0, slot: 0)`.
     init(
-        _ settings: ProxySettings, reactor: consuming Reactor, listeners: [Int32], mailbox: Mailbox,
-        counters: Counters, suspicions: SuspicionBox
+        _ settings: ProxySettings, reactor: consuming Reactor, mailbox: Mailbox, counters: Counters,
+        suspicions: SuspicionBox
     ) {
-        backendOfListener = ContiguousArray(settings.frontends.map { Int32($0.backend) })
         timeouts = settings.timeouts
         limits = settings.limits
         self.reactor = reactor
-        self.listeners = ContiguousArray(listeners)
         self.mailbox = mailbox
         counterBlock = counters
         self.counters = counters.writer
         self.suspicions = suspicions
         nowMs = System.bootNanoseconds() / 1_000_000
-        let connections = min(max(settings.limits.connectionsMax, 1), 1 << 22)
+        let connections = settings.limits.connectionPlaces
         sessions = Slab(capacity: connections)
         // As many in use as there are sessions, and as many idle.
         links = Slab(capacity: 2 * connections)
-        balancers = ContiguousArray(settings.backends.map { Balancer($0.balance) })
         budget = RetryBudget(nowMs: nowMs)
         let pool = BufferPool(
-            smallBytes: max(settings.limits.bufferBytes, 4_096), smallMax: 3 * connections + 1 + settings.backends.count
-        )
+            smallBytes: max(settings.limits.bufferBytes, 4_096),
+            smallMax: 3 * connections + 1 + ProxyLimits.backendsMax)
         scratch = pool.take()
-        var hosts: ContiguousArray<Stretch> = []
-        for backend in settings.backends {
-            let buffer = pool.take()
-            let name = ContiguousArray(backend.name.utf8.prefix(256))
-            pool.store(name, buffer, 0)
-            hosts.append(Stretch(buffer: buffer, start: 0, end: Int32(name.count)))
-        }
-        self.hosts = hosts
         buffers = pool
         fields = FieldTable(max: settings.limits.fieldsMax)
         timers = TimerWheel(nowMs: nowMs)
         answers = ContiguousArray(LocalAnswer.allCases.map(\.texts))
     }
 
-    deinit { listeners.forEach(System.close) }
-
     /// Turns the loop until told to stop.
     mutating func run() {
-        resumeAccepting()
         while !isStopping {
             let count = reactor.wait(timeoutMs: waitMs())
             nowMs = System.bootNanoseconds() / 1_000_000

@@ -1,0 +1,61 @@
+// WorkerSettings: what a worker runs by, as one snapshot that replaces the one before, and what it makes of it.
+//
+// The control thread makes the snapshot and never changes it again. A worker takes it over between two events
+// (Worker+Settings) and turns it into flat tables: what the request path asks is a number in a slot.
+
+/// Everything a worker is told of the file.
+struct WorkerSettings: Sendable {
+    /// Counts up; the worker says which one it runs by.
+    let generation: Int
+    let frontends: [FrontendEntry]
+    let backends: [BackendEntry]
+    let timeouts: ProxyTimeouts
+    let limits: ProxyLimits
+}
+
+struct FrontendEntry: Sendable {
+    let slot: Int
+    let settings: FrontendSettings
+    /// The slot of its backend.
+    let backend: Int
+    let socket: ListenerSocket
+}
+
+struct BackendEntry: Sendable {
+    let slot: Int
+    let settings: BackendSettings
+}
+
+/// What a worker keeps for a frontend. Connections name it by its slot; it outlives its place in the settings until
+/// they have ended.
+struct FrontendState: BitwiseCopyable {
+    /// The listening socket, -1 when there is none (any more).
+    var listener: Int32 = -1
+    /// The slot of the backend that gets the requests.
+    var backend: Int32 = 0
+    /// It is no longer in the settings: each response tells its client to close.
+    var isLeaving = true
+    /// When it stops listening, if it is leaving and still listens.
+    var leaveMs = UInt64.max
+
+    /// Takes over what the settings say; connections that are open go by it from their next request.
+    mutating func adopt(_ entry: FrontendEntry) {
+        backend = Int32(entry.backend)
+        isLeaving = false
+        leaveMs = .max
+    }
+}
+
+/// What a worker keeps for a backend. Removed ones stay until their requests have ended.
+struct BackendState {
+    var balancer: Balancer
+    /// Host for HTTP/1.0 requests that name none: the backend's name, in a buffer that is never given back.
+    var host = Stretch()
+
+    init(_ settings: BackendSettings) { balancer = Balancer(settings.balance) }
+
+    /// Takes over what the settings say; requests go by it from the next one on. The servers follow with the routes.
+    mutating func adopt(_ settings: BackendSettings) {
+        if balancer.balance != settings.balance { balancer = Balancer(settings.balance) }
+    }
+}
