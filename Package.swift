@@ -32,6 +32,9 @@ let package = Package(
         .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: strict),
         .testTarget(name: "NodeTests", dependencies: ["Node"], swiftSettings: strict),
         .testTarget(name: "EndToEndTests", dependencies: ["Node"], swiftSettings: strict),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["Gossip", "Proxy", "Node"], path: "Tests/Fuzz",
+            exclude: ["Driver", "corpus", "dictionaries", "run"], swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
     ],
     swiftLanguageModes: [.v6]
