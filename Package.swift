@@ -29,7 +29,8 @@ let package = Package(
         .testTarget(
             name: "GossipTests", dependencies: ["Gossip", "Simulation"], exclude: ["Transcripts"],
             swiftSettings: strict),
-        .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: strict),
+        .testTarget(
+            name: "ProxyTests", dependencies: ["Proxy"], exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(name: "NodeTests", dependencies: ["Node"], swiftSettings: strict),
         .testTarget(name: "EndToEndTests", dependencies: ["Node"], swiftSettings: strict),
         .testTarget(

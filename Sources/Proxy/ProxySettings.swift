@@ -37,6 +37,14 @@ public struct FrontendSettings: Sendable, Equatable {
     public var mode: Mode
     /// An index into `ProxySettings.backends`.
     public var backend: Int
+    /// How servers are told who the client is.
+    public var forwarded = ForwardedStyle.x
+    /// Who may say so instead: proxies in front of this one.
+    public var trustedProxies: [Network] = []
+    /// Response fields that clients don't get.
+    public var hides = HiddenFields.all
+    /// In place of our own texts, by status.
+    public var errorPages: [ErrorPage] = []
 
     public init(name: String, address: SocketAddress, mode: Mode = .http, backend: Int) {
         self.name = name
@@ -109,6 +117,10 @@ public struct ProxyLimits: Sendable, Equatable {
     /// The client connections of a worker that was started with these limits, at most.
     public var connectionPlaces: Int { min(max(connectionsMax, Self.connectionPlacesMin), 1 << 22) }
 
+    /// Interim responses (1xx) to one request. Beyond it: 502.
+    static let interimsMax = 32
+    /// What a frontend's error page may have less than a buffer, for the head of its answer.
+    public static let errorPageRoom = 1_024
     /// More than the cores of any machine this runs on.
     public static let workersMax = 256
     /// Servers known at one time, all backends together; their figures stay in stable places.

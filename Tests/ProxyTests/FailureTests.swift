@@ -240,57 +240,6 @@ import Testing
         #expect(plane.figures { $0.servers[id]?.connections == 0 }.servers[id]?.connections == 0)
     }
 
-    @Test(
-        "a response that isn't one becomes 502, and its connection isn't used again",
-        arguments: [
-            "HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
-            "HTTP/1.1 200 OK\r\nA : b\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 20 OK\r\n\r\n", "nonsense\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok", "HTTP/1.1 101 Switching Protocols\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok", "HTTP/2 200\r\n\r\n", "HTTP/1.1 200 OK",
-        ])
-    func malformed(bytes: String) throws {
-        let server = try TestServer { wire, _, log in
-            log.note(try wire.readMessage())
-            try wire.send(bytes)
-        }
-        let plane = try TestPlane([server.route])
-        let response = try plane.get()
-        #expect(response.status == 502)
-        #expect(server.requests.count == 1)
-    }
-
-    @Test("bytes after a response poison only their own connection") func surplus() throws {
-        let server = try TestServer { wire, number, log in
-            while true {
-                log.note(try wire.readMessage())
-                try wire.send(Self.ok + (number == 1 ? "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil" : ""))
-            }
-        }
-        let plane = try TestPlane([server.route])
-        let wire = try plane.connect()
-        for _ in 0..<3 {
-            try wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            #expect(try wire.readMessage().text == "ok")
-        }
-        #expect(server.connections == 2)
-    }
-
-    @Test("an answer before the request's end: passed on whole, then the connection closes") func early() throws {
-        let server = try TestServer { wire, _, _ in
-            _ = try wire.readHead()
-            try wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
-            _ = try? wire.readToEnd()
-        }
-        let plane = try TestPlane([server.route])
-        let wire = try plane.connect()
-        try wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
-        try wire.send([UInt8](repeating: 1, count: 100_000))
-        let response = try wire.readMessage()
-        #expect(response.status == 413 && response["connection"] == ["close"] && response.text == "no")
-        #expect(wire.isClosed())
-    }
-
     @Test("a client that goes away takes its request to the server along") func clientGone() throws {
         let ended = Mutex(0)
         let server = try TestServer { wire, _, log in

@@ -72,7 +72,7 @@ import Testing
                 guard let parsed else { continue }
                 accepted += 1
                 Rewrite.response(
-                    parsed, fields, pool, from: head, persistence: .closes, decoded: false, into: &writer)
+                    parsed, fields, pool, from: head, persistence: .closes, isPlain: false, into: &writer)
                 #expect(writer.at <= count + Rewrite.responseGrowthMax, "seed \(seed), round \(round)")
                 let written = Stretch(buffer: target, start: 0, end: Int32(writer.at))
                 let again = pool.bytes(written) { ResponseHead.parse($0, into: &fields, isHead: false) }

@@ -2,7 +2,8 @@
 //
 // RFC 9112, 6 (message body), 7.1 (chunked), 7.1.2 (trailers). A body is forwarded as it came, so what it is checked
 // for is what lets two parties disagree about where it ends: sizes beyond 16 digits, bare CR or LF, anything but CRLF
-// after a chunk, control bytes in extensions, malformed trailer fields. Extensions and trailers have limits.
+// after a chunk, spaces without an extension, control bytes in extensions, malformed trailer fields. Extensions (of a
+// chunk, and of all together) and trailers have limits.
 
 /// What the next bytes of a body are.
 struct BodyPiece: Equatable {
@@ -31,7 +32,7 @@ struct BodyFramer: BitwiseCopyable, Equatable {
 
     /// What comes next in a chunked body.
     enum ChunkState: UInt8 {
-        case size, sizeOrEnd, chunkExtension, sizeLF, data, dataCR, dataLF
+        case size, sizeOrEnd, extensionStart, chunkExtension, sizeLF, data, dataCR, dataLF
         case trailerStart, trailerName, trailerValue, trailerLF, finalLF
     }
 
@@ -40,10 +41,13 @@ struct BodyFramer: BitwiseCopyable, Equatable {
     private var digits: UInt8 = 0
     /// Bytes of the current line of framing, or of all trailers.
     private var overhead: UInt16 = 0
+    /// Bytes of all extensions so far.
+    private var extensions: UInt16 = 0
     /// Bytes left of the body (length) or of the chunk.
     private(set) var remaining: UInt64
 
     static let extensionBytesMax = 256
+    static let allExtensionBytesMax = 8_192
     static let trailerBytesMax = 4_096
 
     private init(kind: Kind, remaining: UInt64 = 0) {
@@ -122,16 +126,16 @@ struct BodyFramer: BitwiseCopyable, Equatable {
                 state = .sizeLF
                 return true
             }
-            overhead = 0
-            state = .chunkExtension
-            return byte == UInt8(ascii: ";") || byte == Bytes.space || byte == Bytes.tab
+            state = .extensionStart
+            return extensionStart(byte)
+        case .extensionStart:
+            return extensionStart(byte)
         case .chunkExtension:
             if byte == Bytes.cr {
                 state = .sizeLF
                 return true
             }
-            overhead += 1
-            return Bytes.isValue(byte) && overhead <= Self.extensionBytesMax
+            return Bytes.isValue(byte) && countExtension()
         case .sizeLF:
             digits = 0
             overhead = 0
@@ -145,6 +149,18 @@ struct BodyFramer: BitwiseCopyable, Equatable {
             state = .size
             return byte == Bytes.lf
         }
+    }
+
+    /// Spaces, and the semicolon that must follow them.
+    private mutating func extensionStart(_ byte: UInt8) -> Bool {
+        if byte == UInt8(ascii: ";") { state = .chunkExtension }
+        return (byte == UInt8(ascii: ";") || byte == Bytes.space || byte == Bytes.tab) && countExtension()
+    }
+
+    private mutating func countExtension() -> Bool {
+        overhead += 1
+        extensions += 1
+        return overhead <= Self.extensionBytesMax && extensions <= Self.allExtensionBytesMax
     }
 
     /// One byte of the trailer section.

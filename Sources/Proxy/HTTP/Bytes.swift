@@ -28,9 +28,52 @@ enum Bytes {
         byte > 0x20 && byte < 0x7f && byte != UInt8(ascii: "#")
     }
 
-    /// Letters, digits and -._~!$&'()*+;=:[]% : what an authority without user information consists of.
+    /// Letters, digits and -._~!$&'()*+;=:[]% : what an authority without user information consists of. RFC 3986 also
+    /// allows a comma, which would make one name of two joined Host lines.
     @inline(__always) static func isAuthority(_ byte: UInt8) -> Bool {
         isIn(byte, 0x2fff_6ff2_0000_0000, 0x47ff_fffe_afff_fffe)
+    }
+
+    /// `host [":" port]`, the host not empty (RFC 9110, 4.2.1; RFC 3986, 3.2.2 and 3.2.3).
+    static func isAuthority(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+        var at = range.lowerBound
+        let end = range.upperBound
+        guard at < end else { return false }
+        if bytes[at] == UInt8(ascii: "[") {
+            at += 1
+            let start = at
+            while at < end, hexValue(bytes[at]) != nil || bytes[at] == colon || bytes[at] == UInt8(ascii: ".") {
+                at += 1
+            }
+            guard at - start >= 2, at < end, bytes[at] == UInt8(ascii: "]") else { return false }
+            at += 1
+        } else {
+            while at < end, bytes[at] != colon {
+                guard isAuthority(bytes[at]), bytes[at] != UInt8(ascii: "["), bytes[at] != UInt8(ascii: "]") else {
+                    return false
+                }
+                if bytes[at] == UInt8(ascii: "%") {
+                    guard at + 2 < end, hexValue(bytes[at + 1]) != nil, hexValue(bytes[at + 2]) != nil else {
+                        return false
+                    }
+                    at += 2
+                }
+                at += 1
+            }
+            guard at > range.lowerBound else { return false }
+        }
+        return at == end || bytes[at] == colon && isPort(bytes, at + 1..<end)
+    }
+
+    /// Nothing, or a number up to 65535.
+    private static func isPort(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+        guard range.count <= 5 else { return false }
+        var port = 0
+        for at in range {
+            guard isDigit(bytes[at]) else { return false }
+            port = port * 10 + Int(bytes[at] - 0x30)
+        }
+        return port <= 65_535
     }
 
     @inline(__always) static func isDigit(_ byte: UInt8) -> Bool { byte >= 0x30 && byte <= 0x39 }
@@ -54,6 +97,21 @@ enum Bytes {
             var at = range.lowerBound
             for letter in letters {
                 let byte = bytes[at]
+                let isUpper = byte >= 0x41 && byte <= 0x5a
+                if (isUpper ? byte | 0x20 : byte) != letter { return false }
+                at += 1
+            }
+            return true
+        }
+    }
+
+    /// The same, with `_` taken for `-`.
+    static func equalDashed(_ bytes: Span<UInt8>, _ range: Range<Int>, _ literal: StaticString) -> Bool {
+        guard range.count == literal.utf8CodeUnitCount else { return false }
+        return literal.withUTF8Buffer { letters in
+            var at = range.lowerBound
+            for letter in letters {
+                let byte = bytes[at] == UInt8(ascii: "_") ? UInt8(ascii: "-") : bytes[at]
                 let isUpper = byte >= 0x41 && byte <= 0x5a
                 if (isUpper ? byte | 0x20 : byte) != letter { return false }
                 at += 1

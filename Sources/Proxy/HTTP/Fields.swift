@@ -6,13 +6,13 @@
 /// The field names that a proxy acts on.
 enum FieldName: UInt8 {
     case other
-    case host, connection, contentLength, transferEncoding, expect, upgrade
-    case xForwardedFor, xForwardedProto, xForwardedHost
-    /// Keep-Alive, Proxy-Connection, TE: never forwarded (RFC 9110, 7.6.1); and Proxy, which CGI servers take for
-    /// an environment variable (CVE-2016-5385).
+    case host, connection, contentLength, transferEncoding, expect, upgrade, te, maxForwards, accept, date
+    case xForwardedFor, xForwardedProto, xForwardedHost, forwarded
+    /// Keep-Alive, Proxy-Connection: never forwarded (RFC 9110, 7.6.1); Proxy, which CGI servers take for an
+    /// environment variable (CVE-2016-5385); and X_Forwarded_For and the like, which they take for X-Forwarded-For.
     case hop
-    /// Server, X-Powered-By, Via: the client isn't told who answered.
-    case identity
+    /// What tells the client who answered.
+    case server, poweredBy, via
 }
 
 /// One field line, as offsets from the head's start.
@@ -34,6 +34,7 @@ enum Refusal: UInt16, Error {
     case badRequest = 400
     case contentTooLarge = 413
     case targetTooLong = 414
+    case misdirected = 421
     case fieldsTooLarge = 431
     case notImplemented = 501
     case versionNotSupported = 505
@@ -91,21 +92,27 @@ struct FieldTable {
     private static func name(_ bytes: Span<UInt8>, _ range: Range<Int>) -> FieldName {
         func isName(_ literal: StaticString) -> Bool { Bytes.equal(bytes, range, literal) }
         switch range.count {
-        case 2: return isName("te") ? .hop : .other
-        case 3: return isName("via") ? .identity : .other
-        case 4: return isName("host") ? .host : .other
+        case 2: return isName("te") ? .te : .other
+        case 3: return isName("via") ? .via : .other
+        case 4: return isName("host") ? .host : isName("date") ? .date : .other
         case 5: return isName("proxy") ? .hop : .other
-        case 6: return isName("server") ? .identity : isName("expect") ? .expect : .other
+        case 6: return isName("accept") ? .accept : isName("server") ? .server : isName("expect") ? .expect : .other
         case 7: return isName("upgrade") ? .upgrade : .other
+        case 9: return isName("forwarded") ? .forwarded : .other
         case 10: return isName("connection") ? .connection : isName("keep-alive") ? .hop : .other
-        case 12: return isName("x-powered-by") ? .identity : .other
+        case 12: return isName("x-powered-by") ? .poweredBy : isName("max-forwards") ? .maxForwards : .other
         case 14: return isName("content-length") ? .contentLength : .other
-        case 15: return isName("x-forwarded-for") ? .xForwardedFor : .other
+        case 15:
+            if isName("x-forwarded-for") { return .xForwardedFor }
+            return Bytes.equalDashed(bytes, range, "x-forwarded-for") ? .hop : .other
         case 16:
-            return isName("x-forwarded-host") ? .xForwardedHost : isName("proxy-connection") ? .hop : .other
+            if isName("x-forwarded-host") { return .xForwardedHost }
+            let isHop = isName("proxy-connection") || Bytes.equalDashed(bytes, range, "x-forwarded-host")
+            return isHop ? .hop : .other
         case 17:
-            return isName("transfer-encoding")
-                ? .transferEncoding : isName("x-forwarded-proto") ? .xForwardedProto : .other
+            if isName("transfer-encoding") { return .transferEncoding }
+            if isName("x-forwarded-proto") { return .xForwardedProto }
+            return Bytes.equalDashed(bytes, range, "x-forwarded-proto") ? .hop : .other
         default: return .other
         }
     }

@@ -19,8 +19,9 @@ struct HeadWriter {
     }
 
     /// Copies bytes of another buffer.
+    /// Nothing for an empty range, whatever the buffer.
     @inline(__always) mutating func append(_ pool: borrowing BufferPool, _ from: Int32, _ range: Range<Int>) {
-        guard hasRoom(range.count) else { return }
+        guard !range.isEmpty, hasRoom(range.count) else { return }
         pool.copy(from, range.lowerBound, to: buffer, at, count: range.count)
         at += range.count
     }
@@ -31,16 +32,24 @@ struct HeadWriter {
         at += text.utf8CodeUnitCount
     }
 
-    mutating func append(_ pool: borrowing BufferPool, _ bytes: ContiguousArray<UInt8>) {
-        guard hasRoom(bytes.count) else { return }
-        pool.store(bytes, buffer, at)
-        at += bytes.count
+    mutating func append(_ pool: borrowing BufferPool, _ from: Stretch) {
+        append(pool, from.buffer, Int(from.start)..<Int(from.end))
     }
 
     mutating func append(_ pool: borrowing BufferPool, byte: UInt8) {
         guard hasRoom(1) else { return }
         pool.store(byte, buffer, at)
         at += 1
+    }
+
+    /// - Parameter number: not negative.
+    mutating func append(_ pool: borrowing BufferPool, number: Int) {
+        var divisor = 1
+        while number / divisor >= 10 { divisor *= 10 }
+        while divisor > 0 {
+            append(pool, byte: Self.digit(UInt64(number / divisor % 10)))
+            divisor /= 10
+        }
     }
 
     /// An address without its port, as in X-Forwarded-For: `10.0.0.1`, `2001:db8::1` (RFC 5952).

@@ -1,7 +1,7 @@
 // RequestHead: parses a complete request head into offsets, and refuses what is not plainly HTTP/1.1. Pure.
 //
 // RFC 9112, 3 (request line), 3.2 (target forms and Host), 6.1 and 6.3 (framing), 9.3 (persistence); RFC 9110, 7.2
-// (Host), 9.3 (methods), 10.1.1 (Expect). The head's end has been found before (`HeadScan`).
+// (Host), 7.6.2 (Max-Forwards), 9.3 (methods), 10.1.1 (Expect), 10.1.4 (TE). The head's end has been found before (`HeadScan`).
 
 enum Method: UInt8 {
     case get, head, post, put, delete, options, trace, patch, other
@@ -25,6 +25,14 @@ struct RequestHead {
     /// It asks to switch protocols.
     var upgrades = false
     var expectsContinue = false
+    /// It says `TE: trailers`.
+    var acceptsTrailers = false
+    /// An absolute target's scheme is https.
+    var isSecure = false
+    /// Its answers of ours should be HTML rather than JSON.
+    var prefersHTML = false
+    /// Max-Forwards of OPTIONS and TRACE; -1 for none.
+    var maxForwards = -1
     /// Connection names fields to be removed.
     var nominates = false
     var framing = BodyFramer.empty
@@ -51,8 +59,22 @@ struct RequestHead {
         try head.takeHost(bytes, table)
         try head.takeFraming(framing, bodyMax: bodyMax)
         head.nominates = framing.nominates
-        head.takeOptions(bytes, table, framing)
+        // RFC 9110, 9.3.8.
+        if head.method == .trace, !head.framing.isDone { throw .badRequest }
+        try head.takeOptions(bytes, table, framing)
         return head
+    }
+
+    /// What is wrong with a request line before the head's end is known; nil when nothing is.
+    /// - Parameter bytes: begin with a line that ends with CRLF.
+    static func refusal(ofLine bytes: Span<UInt8>) -> Refusal? {
+        var head = RequestHead()
+        do throws(Refusal) {
+            try head.parseLine(bytes)
+            return nil
+        } catch {
+            return error
+        }
     }
 
     // MARK: request line
@@ -103,6 +125,7 @@ struct RequestHead {
             schemeEnd = start + 7
         } else if target.count > 8, Bytes.equal(bytes, start..<start + 8, "https://") {
             schemeEnd = start + 8
+            isSecure = true
         } else {
             throw .badRequest
         }
@@ -110,7 +133,7 @@ struct RequestHead {
         while at < target.upperBound, Bytes.isAuthority(bytes[at]) { at += 1 }
         authority = schemeEnd..<at
         path = at..<target.upperBound
-        guard !authority.isEmpty else { throw .badRequest }
+        guard Bytes.isAuthority(bytes, authority) else { throw .badRequest }
         guard let first = path.first else { return }
         let isPath = bytes[first] == UInt8(ascii: "/") || bytes[first] == UInt8(ascii: "?")
         guard isPath else { throw .badRequest }
@@ -136,7 +159,8 @@ struct RequestHead {
             host = table[index].value
         }
         guard count == 1 || count == 0 && minorVersion == 0 else { throw .badRequest }
-        for at in host where !Bytes.isAuthority(bytes[at]) { throw .badRequest }
+        // Empty is what a client sends whose target has no authority (RFC 9112, 3.2).
+        guard host.isEmpty || Bytes.isAuthority(bytes, host) else { throw .badRequest }
     }
 
     private mutating func takeFraming(_ framing: FieldTable.Framing, bodyMax: UInt64) throws(Refusal) {
@@ -154,23 +178,56 @@ struct RequestHead {
         }
     }
 
-    private mutating func takeOptions(_ bytes: Span<UInt8>, _ table: FieldTable, _ framing: FieldTable.Framing) {
-        guard minorVersion == 1 else { return }
-        var hasUpgrade = false
+    private mutating func takeOptions(_ bytes: Span<UInt8>, _ table: FieldTable, _ framing: FieldTable.Framing)
+        throws(Refusal)
+    {
+        var upgradeLines = 0
+        var isWebSocket = false
         for index in 0..<table.count {
+            let value = table[index].value
             switch table[index].name {
-            // Only WebSocket: through an h2c upgrade a client could send requests that nobody here has looked at.
-            case .upgrade: hasUpgrade = Bytes.equal(bytes, table[index].value, "websocket")
-            case .expect where Bytes.equal(bytes, table[index].value, "100-continue"): expectsContinue = true
+            case .accept: prefersHTML = prefersHTML || Accept.prefersHTML(bytes, value)
+            case .maxForwards where method == .options || method == .trace:
+                guard maxForwards < 0, let count = Self.count(bytes, value) else { throw .badRequest }
+                maxForwards = count
+            case .upgrade:
+                upgradeLines += 1
+                isWebSocket = Bytes.equal(bytes, value, "websocket")
+            case .expect where minorVersion == 1:
+                expectsContinue = expectsContinue || Bytes.hasElement(bytes, value, "100-continue")
+            case .te where minorVersion == 1:
+                acceptsTrailers = acceptsTrailers || Bytes.hasElement(bytes, value, "trailers")
             default: break
             }
         }
-        // With a body, the switch would have to wait for its end: asked for by nobody, so answered in HTTP/1.1.
-        upgrades = framing.upgrades && hasUpgrade && self.framing.isDone
+        // Only WebSocket, and nothing beside it: through an h2c upgrade a client could send requests that nobody here
+        // has looked at. With a body, the switch would have to wait for its end: answered in HTTP/1.1.
+        upgrades =
+            framing.upgrades && isWebSocket && upgradeLines == 1 && minorVersion == 1 && self.framing.isDone
+    }
+
+    /// A number of at most nine digits.
+    private static func count(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Int? {
+        guard 1...9 ~= range.count else { return nil }
+        var value = 0
+        for at in range {
+            guard Bytes.isDigit(bytes[at]) else { return nil }
+            value = value * 10 + Int(bytes[at] - 0x30)
+        }
+        return value
     }
 }
 
 extension Bytes {
+    /// Whether a comma-separated list has this element, which is in lower case, in any case.
+    static func hasElement(_ bytes: Span<UInt8>, _ list: Range<Int>, _ literal: StaticString) -> Bool {
+        var cursor = list.lowerBound
+        while let element = nextElement(bytes, &cursor, list.upperBound) {
+            if equal(bytes, element, literal) { return true }
+        }
+        return false
+    }
+
     /// Whether `bytes[range]` is `literal`, case included.
     @inline(__always) static func equalExactly(_ bytes: Span<UInt8>, _ range: Range<Int>, _ literal: StaticString)
         -> Bool

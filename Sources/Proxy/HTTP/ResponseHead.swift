@@ -9,8 +9,9 @@ struct ResponseHead: BitwiseCopyable {
     /// Its connection may carry another response afterwards.
     var keepsAlive = true
     var nominates = false
-    /// Content-Length beside Transfer-Encoding: to be removed (RFC 9112, 6.3, 3).
-    var dropsLength = false
+    /// It says `Upgrade: websocket`, and nothing else there.
+    var upgradesToWebSocket = false
+    var hasDate = false
     var framing = BodyFramer.empty
     var fieldsStart = 0
 
@@ -29,22 +30,35 @@ struct ResponseHead: BitwiseCopyable {
         guard let framing = try? table.framing(bytes) else { return nil }
         head.nominates = framing.nominates
         head.keepsAlive = minorVersion == 1 ? !framing.closes : framing.keepsAlive && !framing.closes
+        // Whatever is done with them, they can't be believed (RFC 9112, 6.3).
+        guard framing.lengthLines <= 1, framing.lengthLines == 0 || framing.codingLines == 0 else { return nil }
+        head.takeFields(bytes, table)
         if isHead || head.isInterim || head.status == 204 || head.status == 304 {
             return head
         }
         if framing.codingLines > 0 {
             guard framing.codingLines == 1, framing.isChunked, minorVersion == 1 else { return nil }
             head.framing = .chunked
-            head.dropsLength = framing.lengthLines > 0
-            head.keepsAlive = head.keepsAlive && !head.dropsLength
         } else if framing.lengthLines > 0 {
-            guard framing.lengthLines == 1 else { return nil }
             head.framing = .length(framing.length)
         } else {
             head.framing = .untilClose
             head.keepsAlive = false
         }
         return head
+    }
+
+    private mutating func takeFields(_ bytes: Span<UInt8>, _ table: FieldTable) {
+        var upgradeLines = 0
+        for index in 0..<table.count {
+            switch table[index].name {
+            case .date: hasDate = true
+            case .upgrade:
+                upgradeLines += 1
+                upgradesToWebSocket = upgradeLines == 1 && Bytes.equal(bytes, table[index].value, "websocket")
+            default: break
+            }
+        }
     }
 
     /// `HTTP/1.x SSS reason`: the minor version.

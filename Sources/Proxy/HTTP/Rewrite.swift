@@ -1,9 +1,9 @@
 // Rewrite: turns a received head into the one that is forwarded, by copying ranges of its bytes. Pure but for buffers.
 //
-// RFC 9110, 7.6.1: Connection, what it names, Keep-Alive, Proxy-Connection, TE and Upgrade stay on their own hop.
-// Requests: an absolute target becomes origin-form with its authority as Host (RFC 9112, 3.2.2); X-Forwarded-For gets
-// the client's address appended to what came; X-Forwarded-Proto and -Host are replaced; version 1.1.
-// Responses: Server, X-Powered-By and Via are left out, so a client can't tell which server answered; version 1.1.
+// RFC 9110, 7.6.1: Connection, what it names, Keep-Alive, Proxy-Connection, TE and Upgrade stay on their own hop; TE:
+// trailers is said anew. Requests: an absolute target becomes origin-form with its authority as Host (RFC 9112, 3.2.2);
+// Max-Forwards counts down; X-Forwarded-* and Forwarded as the frontend's policy says; version 1.1.
+// Responses: what the policy hides is left out; Date is added where it is missing (RFC 9110, 6.6.1); version 1.1.
 
 enum Rewrite {
     /// Copies field lines, joining neighbours that stay into one copy.
@@ -29,10 +29,10 @@ enum Rewrite {
     /// Writes the request that a server gets.
     /// - Parameters:
     ///   - from: the received head.
-    ///   - host: Host for HTTP/1.0 requests that name none.
+    ///   - host: Host for requests that name none.
     static func request(
         _ head: RequestHead, _ table: FieldTable, _ pool: borrowing BufferPool, from: Stretch, peer: SocketAddress,
-        host: Stretch, into writer: inout HeadWriter
+        host: Stretch, policy: FieldPolicy = FieldPolicy(), into writer: inout HeadWriter
     ) {
         func range(_ offsets: Range<Int>) -> Range<Int> {
             Int(from.start) + offsets.lowerBound..<Int(from.start) + offsets.upperBound
@@ -52,33 +52,102 @@ enum Rewrite {
             writer.append(pool, "\r\n")
         }
         var run = Run()
+        var kept = KeptOrigin()
         for index in 0..<table.count {
             let field = table[index]
             switch field.name {
-            case .connection, .hop, .xForwardedFor, .xForwardedProto, .xForwardedHost: continue
+            case .connection, .hop, .te: continue
+            case .xForwardedFor where policy.style.writesX || !policy.trustsPeer: continue
+            case .forwarded where policy.style.writesForwarded || !policy.trustsPeer: continue
+            case .xForwardedProto, .xForwardedHost:
+                guard policy.trustsPeer else { continue }
+                kept.formUnion(field.name == .xForwardedProto ? .proto : .host)
+                run.keep(field, &writer, pool, from)
+            case .maxForwards where head.maxForwards >= 0: continue
             case .host where writesHost: continue
             case .upgrade where !head.upgrades: continue
             // An HTTP/1.0 client doesn't understand 100 (RFC 9110, 10.1.1).
             case .expect where head.minorVersion == 0: continue
-            case .other where head.nominates && isNominated(field, table, pool, from): continue
+            case .other, .accept, .date, .via, .server, .poweredBy, .maxForwards:
+                if head.nominates && isNominated(field, table, pool, from) { continue }
+                run.keep(field, &writer, pool, from)
             default: run.keep(field, &writer, pool, from)
             }
         }
         run.flush(&writer, pool, from)
-        writer.append(pool, "X-Forwarded-For: ")
-        for index in 0..<table.count where table[index].name == .xForwardedFor && !table[index].value.isEmpty {
-            writer.append(pool, from.buffer, range(table[index].value))
-            writer.append(pool, ", ")
-        }
-        writer.append(pool, peer)
-        writer.append(pool, "\r\nX-Forwarded-Proto: http\r\n")
-        if !authority.isEmpty {
-            writer.append(pool, "X-Forwarded-Host: ")
-            writer.append(pool, from.buffer, range(authority))
+        appendOrigin(table, pool, from: from, peer: peer, authority: range(authority), policy, kept, &writer)
+        if head.maxForwards > 0 {
+            writer.append(pool, "Max-Forwards: ")
+            writer.append(pool, number: head.maxForwards - 1)
             writer.append(pool, "\r\n")
         }
-        if head.upgrades { writer.append(pool, "Connection: upgrade\r\n") }
+        if head.upgrades {
+            writer.append(pool, "Connection: upgrade\r\n")
+        } else if head.acceptsTrailers {
+            // Trailers are passed on, so this may be said in our own name (RFC 9110, 10.1.4).
+            writer.append(pool, "TE: trailers\r\nConnection: TE\r\n")
+        }
         writer.append(pool, "\r\n")
+    }
+
+    /// X-Forwarded- fields of a trusted proxy that stay as they are.
+    private struct KeptOrigin: OptionSet {
+        let rawValue: UInt8
+        static let proto = KeptOrigin(rawValue: 1)
+        static let host = KeptOrigin(rawValue: 2)
+    }
+
+    /// What the server is told about where the request came from.
+    private static func appendOrigin(
+        _ table: FieldTable, _ pool: borrowing BufferPool, from: Stretch, peer: SocketAddress, authority: Range<Int>,
+        _ policy: FieldPolicy, _ kept: KeptOrigin, _ writer: inout HeadWriter
+    ) {
+        if policy.style.writesX {
+            appendList("X-Forwarded-For: ", .xForwardedFor, table, policy, pool, from, &writer)
+            writer.append(pool, peer)
+            writer.append(pool, "\r\n")
+            if !kept.contains(.proto) { writer.append(pool, "X-Forwarded-Proto: http\r\n") }
+            if !kept.contains(.host), !authority.isEmpty {
+                writer.append(pool, "X-Forwarded-Host: ")
+                writer.append(pool, from.buffer, authority)
+                writer.append(pool, "\r\n")
+            }
+        }
+        if policy.style.writesForwarded {
+            appendList("Forwarded: ", .forwarded, table, policy, pool, from, &writer)
+            appendForwarded(pool, peer, from.buffer, authority, &writer)
+        }
+    }
+
+    /// The name of a field that gets an element of ours, and what a trusted proxy wrote into it.
+    private static func appendList(
+        _ start: StaticString, _ name: FieldName, _ table: FieldTable, _ policy: FieldPolicy,
+        _ pool: borrowing BufferPool, _ from: Stretch, _ writer: inout HeadWriter
+    ) {
+        writer.append(pool, start)
+        guard policy.trustsPeer else { return }
+        for index in 0..<table.count where table[index].name == name && !table[index].value.isEmpty {
+            let field = table[index]
+            writer.append(
+                pool, from.buffer, Int(from.start) + Int(field.valueStart)..<Int(from.start) + Int(field.valueEnd))
+            writer.append(pool, ", ")
+        }
+    }
+
+    /// `for=192.0.2.60;host="example.org";proto=http` (RFC 7239, 4): an address with colons and the host are quoted.
+    private static func appendForwarded(
+        _ pool: borrowing BufferPool, _ peer: SocketAddress, _ buffer: Int32, _ authority: Range<Int>,
+        _ writer: inout HeadWriter
+    ) {
+        writer.append(pool, peer.isIPv6 ? "for=\"[" : "for=")
+        writer.append(pool, peer)
+        if peer.isIPv6 { writer.append(pool, "]\"") }
+        if !authority.isEmpty {
+            writer.append(pool, ";host=\"")
+            writer.append(pool, buffer, authority)
+            writer.append(pool, "\"")
+        }
+        writer.append(pool, ";proto=http\r\n")
     }
 
     private static func appendTarget(
@@ -106,39 +175,56 @@ enum Rewrite {
     }
 
     /// Writes the response head that the client gets.
-    /// - Parameter decoded: the body is sent without its chunked coding.
+    /// - Parameters:
+    ///   - isPlain: for a client that knows no codings (HTTP/1.0).
+    ///   - date: a Date for responses without; none when empty.
     static func response(
         _ head: ResponseHead, _ table: FieldTable, _ pool: borrowing BufferPool, from: Stretch,
-        persistence: Persistence, decoded: Bool, into writer: inout HeadWriter
+        persistence: Persistence, isPlain: Bool, hides: HiddenFields = .all, date: Stretch = Stretch(),
+        into writer: inout HeadWriter
     ) {
         let hasNoBody = head.isInterim || head.status == 204
+        // 426 means nothing without it (RFC 9110, 15.5.22).
+        let demandsUpgrade = head.status == 426
         writer.append(pool, "HTTP/1.1")
         writer.append(pool, from.buffer, Int(from.start) + 8..<Int(from.start) + head.fieldsStart)
         var run = Run()
         for index in 0..<table.count {
             let field = table[index]
             switch field.name {
-            case .connection, .hop, .identity: continue
-            case .upgrade where persistence != .switches: continue
+            case .connection, .hop, .te: continue
+            case .server where hides.contains(.server): continue
+            case .poweredBy where hides.contains(.poweredBy): continue
+            case .via where hides.contains(.via): continue
+            case .upgrade where persistence != .switches && !demandsUpgrade: continue
             // RFC 9110, 8.6: neither length nor coding belongs there; a client might believe them.
-            case .contentLength where hasNoBody || head.dropsLength: continue
-            case .transferEncoding where hasNoBody || decoded: continue
-            case .other where head.nominates && isNominated(field, table, pool, from): continue
+            case .contentLength where hasNoBody: continue
+            case .transferEncoding where hasNoBody || isPlain: continue
+            case .other, .accept, .expect, .host, .maxForwards, .server, .poweredBy, .via, .xForwardedFor,
+                .xForwardedProto, .xForwardedHost, .forwarded:
+                if head.nominates && isNominated(field, table, pool, from) { continue }
+                run.keep(field, &writer, pool, from)
             default: run.keep(field, &writer, pool, from)
             }
         }
         run.flush(&writer, pool, from)
+        if !head.hasDate, !head.isInterim, !date.isEmpty {
+            writer.append(pool, "Date: ")
+            writer.append(pool, date.buffer, Int(date.start)..<Int(date.end))
+            writer.append(pool, "\r\n")
+        }
         switch persistence {
-        case .stays: break
+        case .stays: if demandsUpgrade { writer.append(pool, "Connection: upgrade\r\n") }
         case .staysAloud: writer.append(pool, "Connection: keep-alive\r\n")
-        case .closes: writer.append(pool, "Connection: close\r\n")
+        case .closes:
+            writer.append(pool, demandsUpgrade ? "Connection: close, upgrade\r\n" : "Connection: close\r\n")
         case .switches: writer.append(pool, "Connection: upgrade\r\n")
         }
         writer.append(pool, "\r\n")
     }
 
     /// Bytes that a rewritten response head may be longer than the received one.
-    static let responseGrowthMax = 32
+    static let responseGrowthMax = 80
 
     private static func isNominated(
         _ field: Field, _ table: FieldTable, _ pool: borrowing BufferPool, _ from: Stretch

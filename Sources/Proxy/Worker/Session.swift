@@ -34,6 +34,8 @@ struct Session: BitwiseCopyable {
     let frontend: Int32
     var backend: Int32 = -1
     let peer: SocketAddress
+    /// Who the current request came from: the peer, or whom a trusted proxy named. Not for sending anything there.
+    var client: SocketAddress
     var state = SessionState.idle
     /// Short connections end before they are worth registering with the reactor.
     var isRegistered = false
@@ -75,6 +77,7 @@ struct Session: BitwiseCopyable {
     // The current request.
     var keepsAlive = false
     var isVersion10 = false
+    var prefersHTML = false
     var isHeadMethod = false
     var isIdempotent = false
     var upgrades = false
@@ -84,6 +87,8 @@ struct Session: BitwiseCopyable {
     var hasResponseHead = false
     /// A byte of a final response was handed to the client's socket.
     var responseStarted = false
+    /// Interim responses so far.
+    var interims: UInt8 = 0
     /// The whole response has been read.
     var responseDone = false
     /// The response's chunked coding is taken off (HTTP/1.0 clients).
@@ -95,6 +100,7 @@ struct Session: BitwiseCopyable {
         self.descriptor = descriptor
         self.frontend = frontend
         self.peer = peer
+        client = peer
     }
 
     /// The part of `request` that hasn't been sent.

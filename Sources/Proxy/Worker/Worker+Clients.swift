@@ -185,6 +185,14 @@ extension Worker {
             refuse(slot, .badRequest)
             return true
         }
+        if sessions[slot].requestScan.hasLine {
+            // HTTP/0.9 clients, for one, send a line and wait.
+            let refusal = buffers.bytes(input) { RequestHead.refusal(ofLine: $0) }
+            if let refusal {
+                refuse(slot, refusal)
+                return true
+            }
+        }
         guard input.count >= min(limits.headBytesMax, buffers.smallBytes) else { return false }
         refuse(slot, sessions[slot].requestScan.hasLine ? .fieldsTooLarge : .targetTooLong)
         return true
@@ -196,6 +204,7 @@ extension Worker {
     mutating func refuse(_ slot: Int, _ refusal: Refusal) {
         counters.add(.refused)
         sessions[slot].isHeadMethod = false
+        sessions[slot].prefersHTML = false
         answer(slot, LocalAnswer(refusal), keepingAlive: false)
     }
 
@@ -211,8 +220,12 @@ extension Worker {
         sessions[slot].requestSent = 0
         if !sessions[slot].response.hasBuffer { sessions[slot].response.buffer = buffers.take() }
         var writer = HeadWriter(buffers, sessions[slot].response.buffer)
-        let text = answers[answer.rawValue]
+        let first = Int(frontends[Int(sessions[slot].frontend)].firstAnswer)
+        let text = tables.answers[first + answer.place(html: sessions[slot].prefersHTML)]
         writer.append(buffers, text.head)
+        writer.append(buffers, "Date: ")
+        writer.append(buffers, date)
+        writer.append(buffers, "\r\n")
         if !keeps {
             writer.append(buffers, "Connection: close\r\n")
         } else if sessions[slot].isVersion10 {

@@ -22,21 +22,29 @@ extension Worker {
             refuse(slot, refusal)
         case .success(let head):
             sessions[slot].backend = frontends[Int(sessions[slot].frontend)].backend
-            guard writeRequest(slot, head, from) else { return refuse(slot, .fieldsTooLarge) }
+            let policy = findClient(slot, from)
+            // RFC 9110, 7.4: only a proxy that we trust can have received it over TLS.
+            if head.isSecure, !policy.trustsPeer { return refuse(slot, .misdirected) }
+            guard writeRequest(slot, head, from, policy) else { return refuse(slot, .fieldsTooLarge) }
             take(slot, head)
             sessions[slot].input.start += Int32(headBytes)
             guard takeBody(slot) else { return }
+            // RFC 9110, 7.6.2: it is for us then. We know no OPTIONS worth telling, and reflect nothing.
+            if head.maxForwards == 0 {
+                return answer(slot, head.method == .options ? .options : .notImplemented, keepingAlive: true)
+            }
             route(slot)
         }
     }
 
-    private mutating func writeRequest(_ slot: Int, _ head: RequestHead, _ from: Stretch) -> Bool {
+    private mutating func writeRequest(_ slot: Int, _ head: RequestHead, _ from: Stretch, _ policy: FieldPolicy)
+        -> Bool
+    {
         let buffer = buffers.take()
         var writer = HeadWriter(buffers, buffer)
         Rewrite.request(
             head, fields, buffers, from: from, peer: sessions[slot].peer,
-            host: backends[Int(sessions[slot].backend)].host,
-            into: &writer)
+            host: backends[Int(sessions[slot].backend)].host, policy: policy, into: &writer)
         sessions[slot].request = Stretch(buffer: buffer, start: 0, end: Int32(writer.at))
         if writer.overflowed { buffers.release(&sessions[slot].request) }
         return !writer.overflowed
@@ -64,6 +72,41 @@ extension Worker {
         sessions[slot].retries = 0
         sessions[slot].timedOut = false
         sessions[slot].responseStarted = false
+        sessions[slot].interims = 0
+        sessions[slot].prefersHTML = head.prefersHTML
+    }
+
+    /// Notes who the request came from; returns what is done with fields that say so. `fields` holds the head's.
+    private mutating func findClient(_ slot: Int, _ from: Stretch) -> FieldPolicy {
+        let frontend = Int(sessions[slot].frontend)
+        var policy = frontends[frontend].policy
+        let peer = sessions[slot].peer
+        sessions[slot].client = peer
+        guard frontends[frontend].networkCount > 0, isTrusted(peer, by: frontend) else { return policy }
+        policy.trustsPeer = true
+        let readsForwarded = policy.style == .rfc7239
+        var chain = ForwardedChain()
+        buffers.bytes(from) { bytes in
+            for index in 0..<fields.count {
+                let field = fields[index]
+                if readsForwarded, field.name == .forwarded {
+                    chain.addForwarded(bytes, field.value) { isTrusted($0, by: frontend) }
+                } else if !readsForwarded, field.name == .xForwardedFor {
+                    chain.addX(bytes, field.value) { isTrusted($0, by: frontend) }
+                }
+            }
+        }
+        sessions[slot].client = chain.client ?? peer
+        return policy
+    }
+
+    private func isTrusted(_ address: SocketAddress, by frontend: Int) -> Bool {
+        let first = Int(frontends[frontend].firstNetwork)
+        for index in first..<first + Int(frontends[frontend].networkCount)
+        where tables.networks[index].contains(address) {
+            return true
+        }
+        return false
     }
 
     /// The request that was worked on is over, one way or another.

@@ -160,6 +160,11 @@ extension Worker {
         sessions[slot].responseScan = HeadScan()
         if head.status == 101 { return switchProtocols(slot, head, from) }
         if head.isInterim {
+            sessions[slot].interims += 1
+            guard sessions[slot].interims <= ProxyLimits.interimsMax else {
+                badResponse(slot)
+                return false
+            }
             sessions[slot].awaitsContinue = false
             // HTTP/1.0 has no interim responses (RFC 9110, 15.2).
             if sessions[slot].isVersion10 {
@@ -195,8 +200,8 @@ extension Worker {
     ) -> Int {
         var writer = HeadWriter(buffers, scratch)
         Rewrite.response(
-            head, fields, buffers, from: from, persistence: persistence, decoded: sessions[slot].decodes,
-            into: &writer)
+            head, fields, buffers, from: from, persistence: persistence, isPlain: sessions[slot].isVersion10,
+            hides: frontends[Int(sessions[slot].frontend)].policy.hides, date: date, into: &writer)
         // Where the received head ended, the rewritten one ends.
         let start = Int(from.end) - writer.at
         precondition(start >= 0 && !writer.overflowed)
@@ -219,6 +224,10 @@ extension Worker {
         sessions[slot].response.end = response.start + Int32(end)
         sessions[slot].ready = Int32(end)
         if sessions[slot].responseFramer.isBroken {
+            guard sessions[slot].responseStarted else {
+                badResponse(slot)
+                return false
+            }
             counters.add(.errors)
             counters.add(.errors, slot: Int(links[Int(sessions[slot].link)].server))
             cut(slot)
@@ -248,7 +257,7 @@ extension Worker {
 
     /// 101: from now on bytes go both ways as they come.
     private mutating func switchProtocols(_ slot: Int, _ head: ResponseHead, _ from: Stretch) -> Bool {
-        guard sessions[slot].upgrades, sessions[slot].requestDone else {
+        guard sessions[slot].upgrades, head.upgradesToWebSocket, sessions[slot].requestDone else {
             badResponse(slot)
             return false
         }

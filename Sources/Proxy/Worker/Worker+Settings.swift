@@ -19,6 +19,7 @@ extension Worker {
             leave(slot)
         }
         for entry in settings.frontends { install(entry) }
+        tables.rebuild(&frontends, buffers)
         counters.set(.generation, settings.generation)
     }
 
@@ -37,6 +38,7 @@ extension Worker {
             listeners.append(nil)
         }
         frontends[entry.slot].adopt(entry)
+        tables.adopt(entry)
         if listeners[entry.slot] !== entry.socket {
             stopListening(entry.slot)
             listeners[entry.slot] = entry.socket
@@ -48,6 +50,7 @@ extension Worker {
     /// What another thread told before it was taken in: sockets that came and went without this worker seeing them.
     mutating func installLeaving(_ entry: FrontendEntry) {
         install(entry)
+        tables.rebuild(&frontends, buffers)
         leave(entry.slot)
     }
 

@@ -46,7 +46,11 @@ struct Worker: ~Copyable {
     let scratch: Int32
     var fields: FieldTable
     var timers: TimerWheel
-    let answers: ContiguousArray<(head: ContiguousArray<UInt8>, body: ContiguousArray<UInt8>)>
+    /// What `frontends` point into.
+    var tables = FrontendTables()
+    /// The time of day as HTTP writes it, not older than a second while something happens.
+    let date: Stretch
+    var dateDueMs: UInt64 = 0
 
     /// Sessions that have more to do without waiting for an event, by token; each gets a turn in the next round.
     var pending: ContiguousArray<UInt64> = []
@@ -84,12 +88,12 @@ struct Worker: ~Copyable {
         budget = RetryBudget(nowMs: nowMs)
         let pool = BufferPool(
             smallBytes: max(settings.limits.bufferBytes, 4_096),
-            smallMax: 3 * connections + 1 + ProxyLimits.backendsMax)
+            smallMax: 3 * connections + 2 + ProxyLimits.backendsMax + 2 * FrontendTables.buffersMax)
         scratch = pool.take()
+        date = Stretch(buffer: pool.take(), start: 0, end: Int32(DateText.bytes))
         buffers = pool
         fields = FieldTable(max: settings.limits.fieldsMax)
         timers = TimerWheel(nowMs: nowMs)
-        answers = ContiguousArray(LocalAnswer.allCases.map(\.texts))
     }
 
     /// Turns the loop until told to stop.
@@ -97,6 +101,7 @@ struct Worker: ~Copyable {
         while !isStopping {
             let count = reactor.wait(timeoutMs: waitMs())
             nowMs = System.bootNanoseconds() / 1_000_000
+            if nowMs >= dateDueMs { refreshDate() }
             for index in 0..<count {
                 let (token, readiness) = reactor.event(at: index)
                 dispatch(token, readiness)
@@ -105,5 +110,12 @@ struct Worker: ~Copyable {
             expireTimers()
         }
         closeEverything()
+    }
+
+    /// Once a second, so that requests read no clock.
+    mutating func refreshDate() {
+        let milliseconds = max(Int(System.wallMilliseconds()), 0)
+        DateText.write(milliseconds / 1_000, buffers, into: date)
+        dateDueMs = nowMs + UInt64(1_000 - milliseconds % 1_000)
     }
 }

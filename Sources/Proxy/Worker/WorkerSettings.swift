@@ -37,12 +37,19 @@ struct FrontendState: BitwiseCopyable {
     var isLeaving = true
     /// When it stops listening, if it is leaving and still listens.
     var leaveMs = UInt64.max
+    var policy = FieldPolicy()
+    /// Its trusted proxies, in the worker's `tables.networks`.
+    var firstNetwork: Int32 = 0
+    var networkCount: Int32 = 0
+    /// Its first answer, in `tables.answers`.
+    var firstAnswer: Int32 = 0
 
     /// Takes over what the settings say; connections that are open go by it from their next request.
     mutating func adopt(_ entry: FrontendEntry) {
         backend = Int32(entry.backend)
         isLeaving = false
         leaveMs = .max
+        policy = FieldPolicy(style: entry.settings.forwarded, hides: entry.settings.hides)
     }
 }
 

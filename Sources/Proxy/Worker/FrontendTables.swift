@@ -1,0 +1,34 @@
+// FrontendTables: what frontends have in lists (trusted proxies, answers), laid out flat for a worker's requests.
+// Rebuilt when settings change, between events. Frontends that are leaving keep theirs until their last request.
+
+struct FrontendTables {
+    private(set) var networks: ContiguousArray<Network> = []
+    private(set) var answers: ContiguousArray<AnswerText> = []
+    /// By slot.
+    private var sources: ContiguousArray<FrontendSettings> = []
+    /// Of the pool, full of answers.
+    private var buffers: [Int32] = []
+
+    mutating func adopt(_ entry: FrontendEntry) {
+        // Slots are given out in order; one between that is passed over gets its own before it is used.
+        while sources.count <= entry.slot { sources.append(entry.settings) }
+        sources[entry.slot] = entry.settings
+    }
+
+    mutating func rebuild(_ frontends: inout ContiguousArray<FrontendState>, _ pool: borrowing BufferPool) {
+        var writer = AnswerWriter()
+        networks = []
+        for slot in sources.indices where frontends.indices.contains(slot) {
+            frontends[slot].firstNetwork = Int32(networks.count)
+            frontends[slot].networkCount = Int32(sources[slot].trustedProxies.count)
+            networks += sources[slot].trustedProxies
+            frontends[slot].firstAnswer = Int32(writer.add(sources[slot].errorPages, pool))
+        }
+        answers = writer.texts
+        for buffer in buffers { pool.give(buffer) }
+        buffers = writer.buffers
+    }
+
+    /// Buffers that answers can fill: each with nearly a buffer's page in every place.
+    static let buffersMax = ProxyLimits.frontendsMax * LocalAnswer.allCases.count * 2 + 1
+}
