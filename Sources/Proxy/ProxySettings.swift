@@ -136,7 +136,7 @@ public struct ProxyLimits: Sendable, Equatable {
     /// Attempts of one request, whatever `retriesMax` says: a session remembers which servers it tried.
     static let attemptsMax = 8
     /// Large buffers of one worker, for bodies that outgrow `bufferBytes`; when all are taken, small ones serve.
-    static let largeBuffersMax = 8
+    static let largeBuffersMax = 32
     static let largeBufferBytes = 256 << 10
     /// Connections accepted in one go before others get their turn.
     static let acceptsPerTurnMax = 64

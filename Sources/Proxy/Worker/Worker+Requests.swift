@@ -240,8 +240,7 @@ extension Worker {
                 awaitClient(slot)
                 return false
             }
-            if !sessions[slot].input.hasBuffer { sessions[slot].input.buffer = buffers.take() }
-            makeRoom(slot)
+            prepareInput(slot)
             switch receive(slot) {
             case .moved: break
             case .wouldBlock: return readBody(slot)
@@ -256,6 +255,20 @@ extension Worker {
             }
         }
         return frameBody(slot)
+    }
+
+    /// Gives an empty `input` a buffer of the size that its body is worth.
+    private mutating func prepareInput(_ slot: Int) {
+        let wantsLarge = isLong(sessions[slot].requestFramer)
+        if sessions[slot].input.hasBuffer, wantsLarge != buffers.isLarge(sessions[slot].input.buffer) {
+            buffers.release(&sessions[slot].input)
+        }
+        if !sessions[slot].input.hasBuffer {
+            let large = wantsLarge ? buffers.takeLarge() : nil
+            sessions[slot].input.buffer = large ?? buffers.take()
+        }
+        sessions[slot].input.start = 0
+        sessions[slot].input.end = 0
     }
 
     // MARK: tunnel

@@ -97,7 +97,7 @@ extension Worker {
     }
 
     /// Worth a large buffer: so long that the next receive would fill a small one, or of unknown length.
-    private func isLong(_ framer: BodyFramer) -> Bool {
+    func isLong(_ framer: BodyFramer) -> Bool {
         switch framer.kind {
         case .length, .chunked: framer.remaining > UInt64(buffers.smallBytes)
         case .untilClose: true
