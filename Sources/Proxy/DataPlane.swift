@@ -7,6 +7,12 @@ import Synchronization
 
 /// The data plane of one node. Any thread may call any method.
 public final class DataPlane: Sendable {
+    /// Client connections of a worker at most, whatever is applied later.
+    public let connectionPlaces: Int
+
+    /// Worker threads, whatever is applied later.
+    public var workers: Int { mailboxes.count }
+
     private let mailboxes: [Mailbox]
     private let counters: [Counters]
     private let suspicions: SuspicionBox
@@ -29,6 +35,7 @@ public final class DataPlane: Sendable {
     /// - Throws: what is wrong (port in use, no permission, no such address family) and the remedy.
     public init(_ settings: ProxySettings) throws(ProxyProblem) {
         let workers = min(max(settings.workers, 1), ProxyLimits.workersMax)
+        connectionPlaces = settings.limits.connectionPlaces
         System.raiseDescriptorLimit()
         do throws(SystemError) {
             suspicions = try SuspicionBox()

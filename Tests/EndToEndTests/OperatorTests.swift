@@ -151,11 +151,11 @@ extension ClusterTests {
     @Test func nodesWithDifferentFilesSayWhatDiffers() throws {
         try EndToEnd.withCluster { story in
             let (cluster, lab) = (story.cluster, story.lab)
-            try edit(cluster, "n2", "\"lab\",", "\"lab\", timeouts: { drain: \"7s\" },")
+            try edit(cluster, "n2", "\"lab\",", "\"lab\", limits: { buffer: \"32KiB\" },")
             try reload(cluster, "n2")
             try lab.wait("n2 says what waits for a restart") {
                 try report(cluster, of: "n2")?.problems.contains {
-                    $0.hasSuffix("needs a restart of this node: timeouts")
+                    $0.hasSuffix("needs a restart of this node: limits.buffer")
                 } == true
             }
             // It still runs by the old one, so for the others nothing differs yet.
@@ -173,7 +173,7 @@ extension ClusterTests {
             try waitForEnd(cluster, "n2")
             try cluster.bringBack("n2")
             try lab.wait("after a restart all of it differs") {
-                try differences(cluster, seenBy: "n1", of: "n2") == ["backends", "timeouts"]
+                try differences(cluster, seenBy: "n1", of: "n2") == ["backends", "limits"]
             }
         }
     }

@@ -129,6 +129,12 @@ extension Runtime {
             }
             if let condition = peer.condition { problems += weaknesses(of: id, condition, reason: nil) }
         }
+        if let reloadProblem { problems.append("the file has changed, and nothing of it holds: \(reloadProblem)") }
+        for (backend, former) in heldServers.byBackend.sorted(by: { $0.key < $1.key }) {
+            problems.append(
+                "backend \(backend): no verdict on its servers yet (a majority of the nodes has to read the new file), so "
+                    + "requests go to \(former.map(\.id).joined(separator: ", "))")
+        }
         if !awaitsRestart.isEmpty {
             problems.append(
                 "the file has changed, and needs a restart of this node: \(awaitsRestart.joined(separator: ", "))")
@@ -194,7 +200,7 @@ extension Runtime {
         traffic.bytesSent = figures.bytesOut
         traffic.frontends = configuration.frontends.map { frontend in
             StatusReport.Frontend(
-                name: frontend.name, address: "\(frontend.address ?? "*"):\(frontend.port)",
+                name: frontend.name, address: frontend.place,
                 backend: configuration.backends[frontend.backend].name)
         }
         return traffic

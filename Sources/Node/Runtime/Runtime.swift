@@ -7,7 +7,8 @@
 //
 //   Runtime+Start.swift    from a configuration to a running node, or the reason why not
 //   Runtime+Gossip.swift   datagrams
-//   Runtime+Control.swift  operators' requests, signals, hand-over, stop, reload
+//   Runtime+Control.swift  operators' requests, signals, hand-over, stop
+//   Runtime+Reload.swift   the file has changed
 //   Runtime+Status.swift   what the status port shows
 
 import CLinux
@@ -49,6 +50,8 @@ final class Runtime {
     var fence: FenceLink?
     /// What the file says otherwise than this process does, until it is started again.
     var awaitsRestart: [String] = []
+    /// Why the file as it was last read again isn't what this process does.
+    var reloadProblem: String?
     /// Why the fence has no gate, if it was to have one.
     var gateProblem: String?
     var prober: Prober
@@ -62,7 +65,9 @@ final class Runtime {
 
     /// Servers in use, as of the core's table.
     var servers: ServerList
-    var routesVersion: UInt64 = 0
+    var heldServers = HeldServers()
+    /// What workers were told last.
+    var routes = RoutingTable(version: 0, backends: [])
     /// Servers, or this node's view of one, changed: workers and checks are told at the end of the turn.
     var areServersStale = true
     var counters = StatusReport.Elections()
@@ -345,9 +350,14 @@ final class Runtime {
     private func tellServers(now: Instant) {
         areServersStale = false
         prober.setTargets(servers.probeTargets(configuration: configuration), now: now.nanoseconds)
-        routesVersion += 1
-        let table = servers.routes(version: routesVersion) { name in self.prober.view(of: name)?.verdict == .down }
-        dataPlane.publish(table)
+        routes = freshRoutes(of: servers)
+        dataPlane.publish(routes)
+    }
+
+    /// What workers are to be told of these servers.
+    func freshRoutes(of servers: ServerList) -> RoutingTable {
+        let table = servers.routes(version: routes.version + 1) { name in self.prober.view(of: name)?.verdict == .down }
+        return heldServers.complete(table, of: servers)
     }
 
     private func publishEvents(now: Instant) {

@@ -37,6 +37,10 @@ extension StatusReport {
         traffic.requests = root["traffic"]["requests"].count
         traffic.requestsInFlight = Int(clamping: root["traffic"]["requestsInFlight"].count)
         traffic.connections = Int(clamping: root["traffic"]["connections"].count)
+        traffic.frontends = root["traffic"]["frontends"].elements.map {
+            Frontend(
+                name: $0["name"].text ?? "", address: $0["address"].text ?? "", backend: $0["backend"].text ?? "")
+        }
     }
 }
 

@@ -15,10 +15,7 @@ extension Worker {
     }
 
     private mutating func clientEvent(_ slot: Int, _ readiness: Readiness) {
-        if readiness.contains(.failed) {
-            guard sessions[slot].state == .tunnel else { return abortSession(slot) }
-            tunnels[Int(sessions[slot].tunnel)].clientBroke = true
-        }
+        if readiness.contains(.failed) { return abortSession(slot) }
         if readiness.contains(.peerClosed) || readiness.contains(.hungUp) { sessions[slot].peerClosed = true }
         if readiness.contains(.readable) || sessions[slot].peerClosed { sessions[slot].isReadable = true }
         if readiness.contains(.writable) { sessions[slot].isWritable = true }
@@ -27,7 +24,6 @@ extension Worker {
         case .connecting: break
         case .exchanging: pump(slot)
         case .tunnel: pumpTunnel(slot)
-        case .preface: readPreface(slot)
         case .lingering: linger(slot)
         }
     }
@@ -41,9 +37,7 @@ extension Worker {
         }
         if readiness.contains(.readable) || links[link].peerClosed { links[link].isReadable = true }
         if readiness.contains(.writable) { links[link].isWritable = true }
-        guard sessions[session].state == .tunnel else { return pump(session) }
-        if readiness.contains(.failed) { tunnels[Int(sessions[session].tunnel)].serverBroke = true }
-        pumpTunnel(session)
+        if sessions[session].state == .tunnel { pumpTunnel(session) } else { pump(session) }
     }
 
     /// Sessions whose next request is here already. In rounds, so that a client that pipelines without end neither
@@ -53,13 +47,7 @@ extension Worker {
         for index in 0..<count {
             let token = Token(raw: pending[index])
             guard sessions.isCurrent(token.slot, token.generation) else { continue }
-            switch sessions[token.slot].state {
-            case .head, .idle: readRequest(token.slot)
-            case .tunnel:
-                tunnels[Int(sessions[token.slot].tunnel)].isPending = false
-                pumpTunnel(token.slot)
-            default: break
-            }
+            if sessions[token.slot].state == .head || sessions[token.slot].state == .idle { readRequest(token.slot) }
         }
         pending.removeFirst(count)
     }
@@ -90,8 +78,6 @@ extension Worker {
         switch sessions[slot].state {
         case .idle, .lingering, .tunnel:
             closeSession(slot)
-        case .preface:
-            refusePreface(slot)
         case .head:
             counters.add(.refused)
             answer(slot, .requestTimeout, keepingAlive: false)
@@ -141,14 +127,12 @@ extension Worker {
     /// Closes clients that have no request. One that arrived unseen gets its answer first.
     /// - Parameter frontend: only those of this slot.
     mutating func closeIdleSessions(of frontend: Int? = nil) {
-        for slot in 0..<sessions.highWater where sessions.isTaken(slot) {
+        for slot in 0..<sessions.highWater where sessions.isTaken(slot) && sessions[slot].state == .idle {
             if let frontend, Int(sessions[slot].frontend) != frontend { continue }
-            let state = sessions[slot].state
-            guard state == .idle || state == .preface else { continue }
             let generation = sessions.generation(slot)
             sessions[slot].isReadable = true
-            if state == .idle { readRequest(slot) } else { readPreface(slot) }
-            if sessions.isCurrent(slot, generation), sessions[slot].state == state { closeSession(slot) }
+            readRequest(slot)
+            if sessions.isCurrent(slot, generation), sessions[slot].state == .idle { closeSession(slot) }
         }
     }
 

@@ -5,7 +5,7 @@
 // unusable: nothing that follows could be trusted.
 
 extension Worker {
-    /// Sends what is ready and reads more while both sides go along. State exchanging.
+    /// Sends what is ready and reads more while both sides go along. State exchanging or tunnel.
     mutating func pumpResponse(_ slot: Int) {
         while true {
             if sessions[slot].ready > 0 {
@@ -21,7 +21,7 @@ extension Worker {
             }
             guard links[link].isReadable else {
                 if sessions[slot].response.isEmpty { buffers.release(&sessions[slot].response) }
-                startSilence(slot)
+                if sessions[slot].state == .exchanging { startSilence(slot) }
                 return
             }
             guard receiveResponse(slot, link), digest(slot) else { return }
@@ -50,7 +50,7 @@ extension Worker {
             return false
         }
         sessions[slot].isWritable = false
-        startSilence(slot)
+        if sessions[slot].state == .exchanging { startSilence(slot) }
         awaitClient(slot)
         return false
     }
@@ -263,10 +263,19 @@ extension Worker {
         }
         counters.response(status: 101)
         rewrite(slot, head, from, .switches)
+        sessions[slot].state = .tunnel
+        sessions[slot].keepsAlive = false
+        sessions[slot].hasResponseHead = true
+        sessions[slot].responseFramer = .untilClose
         buffers.release(&sessions[slot].request)
         sessions[slot].requestSent = 0
-        openTunnel(slot)
-        return false
+        sessions[slot].requestFramer = .untilClose
+        timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.tunnelMs))
+        let bodyStart = Int(sessions[slot].ready)
+        guard digestBody(slot, from: bodyStart) else { return false }
+        let generation = sessions.generation(slot)
+        pumpRequest(slot)
+        return sessions.isCurrent(slot, generation)
     }
 
     // MARK: finishing

@@ -7,7 +7,7 @@ struct FuzzFinding: Error, CustomStringConvertible {
 }
 
 enum FuzzTarget: String, CaseIterable {
-    case request, response, chunked, configuration, gossip, proxy
+    case request, response, chunked, configuration, gossip
 
     /// Bytes that make sense as one input; the fuzzer stays below.
     static let inputBytesMax = 4096
@@ -21,7 +21,6 @@ enum FuzzTarget: String, CaseIterable {
         case .chunked: try ChunkedFuzz.run(input)
         case .configuration: try ConfigurationFuzz.run(input)
         case .gossip: try GossipFuzz.run(input)
-        case .proxy: try ProxyHeaderFuzz.run(input)
         }
     }
 }
