@@ -195,6 +195,11 @@ ssize_t clinux_splice(int from, int to, size_t length, int more) {
     return splice(from, NULL, to, NULL, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK | (more ? SPLICE_F_MORE : 0));
 }
 
+int clinux_set_pipe_size(int pipe, int bytes) {
+    int size = fcntl(pipe, F_SETPIPE_SZ, bytes);
+    return size < 0 ? fcntl(pipe, F_GETPIPE_SZ) : size;
+}
+
 int clinux_enter_network_namespace(int descriptor) { return setns(descriptor, CLONE_NEWNET); }
 
 int clinux_enter_process_namespace(int descriptor) { return setns(descriptor, CLONE_NEWPID); }

@@ -18,6 +18,7 @@
         case lostGateTrusted = "lost-gate-trusted"
         case preVoteUnsticky = "pre-vote-unsticky"
         case voteUnsticky = "vote-unsticky"
+        case voteUnstickyInTerm = "vote-unsticky-in-term"
         case voteTwice = "vote-twice"
         case votesForgetful = "votes-forgetful"
         case ignoresLogAge = "ignores-log-age"
@@ -35,8 +36,8 @@
     enum Breakage {
         case noPromiseAfterStart, leaseBeyondElection, voteBeforeSync, commitOldTerm, countsUnsynced
         case releaseWithoutDrop, oldDropReleases, barrierIgnored, answersForgotten, lostGateTrusted
-        case preVoteUnsticky, voteUnsticky, voteTwice, votesForgetful, ignoresLogAge, noCheckQuorum
-        case doneBeforeCommit, keepsConflicts, localApply, requestTwice, verdictOfOne, forwardsUpward
+        case preVoteUnsticky, voteUnsticky, voteUnstickyInTerm, voteTwice, votesForgetful, ignoresLogAge
+        case noCheckQuorum, doneBeforeCommit, keepsConflicts, localApply, requestTwice, verdictOfOne, forwardsUpward
     }
 #endif
 

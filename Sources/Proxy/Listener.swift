@@ -113,6 +113,9 @@ enum Listener {
             // The client speaks first, so a connection is accepted with its request. The kernel hands over silent
             // ones after about this many seconds, so they come under our own timeouts.
             try System.setOption(descriptor, Int32(IPPROTO_TCP), TCP_DEFER_ACCEPT, 1)
+        case .tcp:
+            // The server may speak first. (The socket may have been one for HTTP.)
+            try System.setOption(descriptor, Int32(IPPROTO_TCP), TCP_DEFER_ACCEPT, 0)
         }
     }
 

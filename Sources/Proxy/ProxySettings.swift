@@ -28,6 +28,8 @@ public struct FrontendSettings: Sendable, Equatable {
     public enum Mode: Sendable, Equatable {
         /// HTTP/1.1, request by request.
         case http
+        /// Bytes as they come, both ways, each connection to one server.
+        case tcp
     }
 
     public var name: String
@@ -45,12 +47,17 @@ public struct FrontendSettings: Sendable, Equatable {
     public var hides = HiddenFields.all
     /// In place of our own texts, by status.
     public var errorPages: [ErrorPage] = []
+    /// Clients in these networks begin each connection with a PROXY header, which names the client they speak for.
+    public var acceptProxy: [Network]
 
-    public init(name: String, address: SocketAddress, mode: Mode = .http, backend: Int) {
+    public init(
+        name: String, address: SocketAddress, mode: Mode = .http, backend: Int, acceptProxy: [Network] = []
+    ) {
         self.name = name
         self.address = address
         self.mode = mode
         self.backend = backend
+        self.acceptProxy = acceptProxy
     }
 }
 
@@ -58,10 +65,13 @@ public struct FrontendSettings: Sendable, Equatable {
 public struct BackendSettings: Sendable, Equatable {
     public var name: String
     public var balance: Balance
+    /// Every connection to its servers begins with this header. It names one client, so no connection is kept for others.
+    public var sendProxy: ProxyVersion?
 
-    public init(name: String, balance: Balance = .roundRobin) {
+    public init(name: String, balance: Balance = .roundRobin, sendProxy: ProxyVersion? = nil) {
         self.name = name
         self.balance = balance
+        self.sendProxy = sendProxy
     }
 }
 
@@ -85,8 +95,10 @@ public struct ProxyTimeouts: Sendable, Equatable {
     public var serverMs = 30_000
     /// A client connection without a request.
     public var keepAliveMs = 60_000
-    /// An upgraded connection (WebSocket) on which nothing moves.
+    /// A TCP or upgraded (WebSocket) connection on which nothing moves.
     public var tunnelMs = 3_600_000
+    /// The same when one side has ended its stream.
+    public var halfClosedMs = 60_000
 
     public init() {}
 }
@@ -138,6 +150,18 @@ public struct ProxyLimits: Sendable, Equatable {
     /// Large buffers of one worker, for bodies that outgrow `bufferBytes`; when all are taken, small ones serve.
     static let largeBuffersMax = 32
     static let largeBufferBytes = 256 << 10
+    /// Pipes of one worker, each with room for `pipeBytes`, for long streams of tunnels; without one they are copied.
+    static let pipesMax = 128
+    static let pipeBytes = 256 << 10
+    /// A pipe with less room isn't worth its calls.
+    static let pipeBytesMin = 64 << 10
+    /// After no pipe could be made, none is tried for so long, in milliseconds.
+    static let pipePauseMs: UInt64 = 1_000
+    /// A stream that comes in pieces smaller than this, so often in a row, is copied again.
+    static let splicedBytesMin = 16 << 10
+    static let smallPiecesMax = 4
+    /// Pieces that one direction of a tunnel moves before others get their turn.
+    static let flowRoundsMax = 16
     /// Connections accepted in one go before others get their turn.
     static let acceptsPerTurnMax = 64
     /// How long accepting pauses when descriptors ran out, in milliseconds.

@@ -53,6 +53,34 @@ import Testing
         #expect(configuration.leadership.gateway == "10.0.0.1")
     }
 
+    @Test func readsTCPAndProxyHeaders() throws {
+        let text = Examples.least
+            .replacing(
+                "frontends: [",
+                with: """
+                    timeouts: { tunnel: "2h", halfClosed: "10s" }, frontends: [
+                      { name: "db", port: 5432, mode: "tcp", backend: "api", acceptProxy: ["10.0.0.0/8", "::1"] },
+                    """
+            )
+            .replacing("backends: [{ ", with: "backends: [{ sendProxy: \"v2\", ")
+        let configuration = try load(text, environment: [:]).get()
+        let frontend = try #require(configuration.frontends.first { $0.name == "db" })
+        #expect(frontend.mode == .tcp)
+        #expect(frontend.acceptProxy.map(\.description) == ["10.0.0.0/8", "::1/128"])
+        #expect(configuration.backends[0].sendProxy == .v2)
+        #expect(configuration.timeouts.tunnel == .seconds(7200) && configuration.timeouts.halfClosed == .seconds(10))
+        let settings = configuration.proxySettings(workers: 1)
+        #expect(settings.frontends.map(\.mode).contains(.tcp) && settings.backends[0].sendProxy == .v2)
+        #expect(settings.timeouts.tunnelMs == 7_200_000 && settings.timeouts.halfClosedMs == 10_000)
+        // Each is something that nodes must agree on.
+        for (key, other) in [
+            ("\"2h\"", "\"3h\""), ("\"10s\"", "\"11s\""), ("\"tcp\"", "\"http\""), ("\"::1\"", "\"::2\""),
+            ("\"v2\"", "\"v1\""),
+        ] {
+            #expect(try load(text.replacing(key, with: other), environment: [:]).get().digest != configuration.digest)
+        }
+    }
+
     @Test func fillsInDefaults() throws {
         let configuration = try load(Examples.least, environment: [:]).get()
         #expect(configuration.vips.isEmpty)
@@ -279,11 +307,31 @@ import Testing
             "13:41: frontends[0].address: \"lo\" is not an IP address; names aren't looked up (a look-up can block and change its mind): write the address itself"
         ),
         Misuse(
-            "mode: \"http\"", "mode: \"tcp\"",
-            "13:48: frontends[0].mode: this version doesn't have mode \"tcp\"; it has \"http\""),
+            "mode: \"http\"", "mode: \"tpc\"",
+            "13:48: frontends[0].mode: unknown mode \"tpc\"; did you mean \"tcp\"? This version has \"http\" or \"tcp\""
+        ),
+        Misuse(
+            "mode: \"http\"", "acceptProxy: []",
+            "13:55: frontends[0].acceptProxy: is empty, so nobody's header would be read; leave it out, or name networks: acceptProxy: [\"10.0.0.0/8\"]"
+        ),
+        Misuse(
+            "mode: \"http\"", "acceptProxy: [\"10.0.0.1/8\"]",
+            "13:56: frontends[0].acceptProxy[0]: 10.0.0.1 isn't the first address of a /8 network; did you mean \"10.0.0.0/8\"?"
+        ),
+        Misuse(
+            "mode: \"http\"", "acceptProxy: [\"::/129\"]",
+            "13:56: frontends[0].acceptProxy[0]: the prefix /129 is not a number from 0 to 128"),
+        Misuse(
+            "mode: \"http\"", "acceptProxy: [\"lb\"]",
+            "13:56: frontends[0].acceptProxy[0]: \"lb\" is no network; write it as \"10.0.0.0/8\" or \"2001:db8::/32\""),
+        Misuse(
+            "balance: \"roundrobin\"", "sendProxy: \"v3\"",
+            "15:29: backends[0].sendProxy: unknown PROXY header \"v3\"; did you mean \"v1\"? This version has \"v1\" or \"v2\""
+        ),
         Misuse(
             "mode: \"http\"", "mode: \"https\"",
-            "13:48: frontends[0].mode: unknown mode \"https\"; did you mean \"http\"? This version has \"http\""),
+            "13:48: frontends[0].mode: unknown mode \"https\"; did you mean \"http\"? This version has \"http\" or \"tcp\""
+        ),
         Misuse(
             "backend: \"api\"", "backend: \"apis\"",
             "13:65: frontends[0].backend: no backend is called \"apis\"; did you mean \"api\"?"),

@@ -27,11 +27,17 @@ extension GateBench {
         for node in nodes { _ = inside(node, "ip neigh flush all; ip -6 neigh flush all") }
     }
 
-    /// As gossip does: each knows the other's Ethernet address.
-    fileprivate func meet() {
-        for node in nodes {
-            for index in 1...nodes.count {
-                _ = inside(node, "ping -c1 -W1 10.88.0.1\(index) >/dev/null; ping -c1 -W1 fd88::1\(index) >/dev/null")
+    /// As gossip does: each knows the others' Ethernet addresses. False when one doesn't get to.
+    fileprivate func meet() -> Bool {
+        let hosts = nodes.indices.flatMap { ["10.88.0.1\($0 + 1)", "fd88::1\($0 + 1)"] }
+        for node in nodes { for host in hosts { greet(host, from: node) } }
+        return nodes.indices.allSatisfy { index in
+            let others = hosts.filter { !$0.hasSuffix("1\(index + 1)") }
+            return live(10_000) { bench in
+                let known = bench.inside(nodes[index], "ip neigh; ip -6 neigh").split(separator: "\n")
+                return others.allSatisfy { host in
+                    known.contains { $0.hasPrefix("\(host) ") && $0.contains(" lladdr ") }
+                }
             }
         }
     }
@@ -44,7 +50,7 @@ struct GateMoveTests {
     private func bench(_ count: Int = 2, membersIPv6: Bool = false) throws -> GateBench {
         let bench = try GateBench.standing(
             nodes: count, vips: [GateBench.vip, GateBench.vip6], membersIPv6: membersIPv6)
-        bench.meet()
+        try #require(bench.meet(), "\(bench.inside(bench.nodes[0], "ip neigh"))")
         for node in bench.nodes { try bench.listen(node) }
         #expect(bench.lead(bench.nodes[0]))
         return bench

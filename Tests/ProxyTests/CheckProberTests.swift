@@ -162,6 +162,24 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         #expect(change.reason.hasPrefix("connected in "))
     }
 
+    @Test func serversThatExpectAProxyHeaderGetOneThatSpeaksForTheCheck() throws {
+        for (settings, greeting, expected) in [
+            (http(), ProxyVersion.v1, "PROXY UNKNOWN\r\nGET /health HTTP/1.1\r\n"),
+            (http(), .v2, "\r\n\r\n\0\r\nQUIT\n \0\0\0GET /health HTTP/1.1\r\n"), (tcp, .v1, "PROXY UNKNOWN\r\n"),
+        ] {
+            var stage = try Stage()
+            let address = try stage.serve(.answers(ok))
+            let greeted = ProbeSettings(
+                kind: settings.kind, interval: settings.interval, timeout: settings.timeout, rise: 2, fall: 2,
+                greeting: greeting)
+            stage.prober.setTargets(
+                [ProbeTarget(id: "api/a", address: address, settings: greeted)], now: System.bootNanoseconds())
+            #expect(stage.run { !$0.changes.isEmpty && !$0.requests.isEmpty })
+            #expect(stage.changes.first?.isUp == true)
+            #expect(stage.requests.first?.hasPrefix(expected) == true)
+        }
+    }
+
     @Test func anotherExpectedStatusPasses() throws {
         #expect(try first(.answers("HTTP/1.1 404 Not Found\r\n\r\n"), http(expect: 404)).isUp)
     }

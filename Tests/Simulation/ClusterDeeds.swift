@@ -165,9 +165,9 @@ extension ClusterWorld {
         later(20_000_000 + down) { $0.start(node) }
     }
 
-    /// A machine gets an empty disk: only while all others run and have all there is.
+    /// A machine gets an empty disk: only while there are others, and all of them run and have all there is.
     private func wipe(_ node: Int, down: UInt64) {
-        guard mayWipe, nodes.allSatisfy({ $0.member != nil && !$0.isFrozen && !$0.disk.refuses }),
+        guard mayWipe, nodes.count > 1, nodes.allSatisfy({ $0.member != nil && !$0.isFrozen && !$0.disk.refuses }),
             nodes.allSatisfy({
                 $0.member?.commitIndex == UInt64(checks.committed.count)
                     && $0.member?.log.lastIndex == UInt64(checks.committed.count)

@@ -14,8 +14,8 @@ struct ClusterPromises {
     }
 
     var leads: [Lead]
-    /// The last round that each node answered, of which leader and when by its own clock; it outlives restarts.
-    var answers: [(leader: Int, term: UInt64, at: Instant)?]
+    /// For each node and leader, the last round answered and when by the node's own clock; it outlives restarts.
+    var answers: [[(term: UInt64, at: Instant)?]]
     /// By term: whom each node voted for.
     var votes: [UInt64: [Int?]] = [:]
     /// For each node, up to which term it (or its fence) said that it lets go.
@@ -31,7 +31,7 @@ struct ClusterPromises {
     init(members: Int) {
         self.members = members
         leads = Array(repeating: Lead(answered: Array(repeating: nil, count: members)), count: members)
-        answers = Array(repeating: nil, count: members)
+        answers = Array(repeating: Array(repeating: nil, count: members), count: members)
         released = Array(repeating: 0, count: members)
         offers = Array(repeating: 0, count: members)
         heldUntil = Array(repeating: nil, count: members)
@@ -49,7 +49,6 @@ struct ClusterPromises {
         leads[node].rounds.append((round, now))
         if leads[node].rounds.count > 64 { leads[node].rounds.removeFirst() }
         leads[node].answered[node] = now
-        answers[node] = (node, term, now)
     }
 
     mutating func noteAnswerArrived(_ node: Int, from: Int, term: UInt64, round: UInt64) {
@@ -80,7 +79,7 @@ extension ClusterWorld {
         case .append(let append):
             checks.promises.noteRound(from, term: append.term, round: append.round, at: local(from))
         case .appendReply(let reply):
-            if reply.round > 0 { checks.promises.answers[from] = (to, reply.term, local(from)) }
+            if reply.round > 0 { checks.promises.answers[from][to] = (reply.term, local(from)) }
             checks.noteReleased(from, reply.released)
         case .digest(let digest): checks.noteReleased(from, digest.released)
         case .released(let term):
@@ -121,24 +120,27 @@ extension ClusterWorld {
         checks.promises.votes[term] = given
     }
 
-    /// A member decides on a vote: not within the time it promised to a leader, unless that one asked for it or let go.
+    /// A member decides on a vote: not within the time it promised to any leader of an earlier term, unless one asked for
+    /// it or that one let go. What it promised itself as a leader doesn't count: a leader that is deposed owes itself
+    /// nothing, since its vote tells of its own rounds, and the new leader waits for them.
     func noteVote(_ node: Int, term: UInt64, for candidate: Int) {
         if nodes[node].disk.wasReplaced, nodes[node].member?.isForgetful == true {
             checks.fail(
                 "n\(node) votes in term \(term) although its disk is empty and nobody has brought it up to date")
         }
-        // A leader that is deposed owes itself nothing: its vote tells of its own rounds, and the new leader waits for them.
-        guard let answer = checks.promises.answers[node], answer.term < term, answer.leader != node else { return }
-        let since = answer.at.duration(to: local(node))
-        guard since < settings.timing.electionTimeoutMin else { return }
         // A candidate that lost its disk in this leader's term leaves one term out.
         let next = max(checks.promises.offers[candidate] + 1, nodes[candidate].member?.votesFromTerm ?? 0)
-        let isTransfer = checks.promises.offers[candidate] > 0 && next >= term
-        let isReleased = checks.promises.released[answer.leader] >= answer.term
-        guard !isTransfer, !isReleased else { return }
-        checks.fail(
-            "n\(node) votes for n\(candidate) in term \(term), \(since) after it answered n\(answer.leader) of term "
-                + "\(answer.term)")
+        if checks.promises.offers[candidate] > 0, next >= term { return }
+        for leader in nodes.indices where leader != node {
+            guard let answer = checks.promises.answers[node][leader], answer.term < term,
+                checks.promises.released[leader] < answer.term
+            else { continue }
+            let since = answer.at.duration(to: local(node))
+            guard since < settings.timing.electionTimeoutMin else { continue }
+            checks.fail(
+                "n\(node) votes for n\(candidate) in term \(term), \(since) after it answered n\(leader) of term "
+                    + "\(answer.term)")
+        }
     }
 
     // MARK: leases

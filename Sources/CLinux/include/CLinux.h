@@ -103,6 +103,9 @@ void clinux_name_thread(const char *name);
 /// splice(2) with SPLICE_F_MOVE | SPLICE_F_NONBLOCK.
 ssize_t clinux_splice(int from, int to, size_t length, int more);
 
+/// Asks for room for `bytes` in a pipe (F_SETPIPE_SZ); what it has then (also when it may not have more), -1 with errno.
+int clinux_set_pipe_size(int pipe, int bytes);
+
 /// Enters the network namespace named by an open descriptor.
 int clinux_enter_network_namespace(int descriptor);
 

@@ -7,10 +7,10 @@
 //      └────────── a higher term, or no majority answers for electionTimeoutMax ───────────────┘
 //
 // Promises: a member that answered a round of a leader, or has just started, neither votes nor campaigns for
-// electionTimeoutMin (stickiness; the lease rests on it). Exceptions: the leader asked for the transfer, or is
-// known to have let go. No vote leaves before it is durable. Who starts with an empty disk has forgotten what it voted
-// and acknowledged: it takes no part until a leader has brought it up to date, unless a majority is as empty as it is
-// (a new cluster).
+// electionTimeoutMin, whatever its term is by then (stickiness; the lease rests on it). Exceptions: the leader asked
+// for the transfer, or is known to have let go. No vote leaves before it is durable. Who starts with an empty disk has
+// forgotten what it voted and acknowledged: it takes no part until a leader has brought it up to date, unless a
+// majority is as empty as it is (a new cluster).
 
 /// A campaign's votes.
 struct Ballot: Sendable {
@@ -215,6 +215,8 @@ extension Member {
             let reply = VoteReply(term: term, isPreVote: false, granted: false, answers: [])
             return send(.voteReply(reply), to: candidate)
         }
+        // Who campaigned for a transfer in vain, or led, can have come to this term within its promise.
+        if isPromised, !breaks(.voteUnstickyInTerm) { return }
         grantVote(to: candidate, now: now)
     }
 

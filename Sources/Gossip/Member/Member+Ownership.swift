@@ -112,29 +112,35 @@ extension Member {
         broadcast(.released(term: lastLedTerm))
     }
 
-    /// A member let go. If it was the leader, nobody has to wait for it: promises to it are void.
+    /// A member let go: promises to it are void. If it was the leader, nobody has to wait for it.
     mutating func learnReleased(_ member: MemberID, upTo released: UInt64, now: Instant) {
         guard member != me, self.released.insert(member, upTo: released) else { return }
         guard role == .follower, released == term, currentLeader == member else { return }
         note(.leaderLost, "\(configuration.name(member)) gave up the lead")
         currentLeader = nil
         leaderOwnsVIP = false
-        promisedUntil = now
         // One after the other, so that they don't split the votes.
         let rank = configuration.peers.filter { $0 != member && $0 < me }.count
         electionDeadline = now.advanced(by: timing.heartbeat * rank / 2)
     }
 
+    /// This member keeps its promise neither to vote nor to campaign until then (Ownership.swift, 2).
+    var promisedUntil: Instant {
+        // Who has just started may have answered a round just before it stopped (2.2 of the design).
+        let countsForgotten = !breaks(.noPromiseAfterStart)
+        let latest = answers.latestPromise(of: me, released: released, countsForgotten: countsForgotten)
+        return latest?.advanced(by: timing.electionTimeoutMin) ?? Instant(nanoseconds: 0)
+    }
+
     /// This member answers a round: it promises, and remembers whom.
     mutating func noteAnswer(to leader: MemberID, isGated: Bool, now: Instant) {
-        promisedUntil = now.advanced(by: timing.electionTimeoutMin)
         answers.note(leader: leader, term: term, isGated: isGated, at: now)
         pruneAnswers(now: now)
     }
 
     mutating func pruneAnswers(now: Instant) {
         // A little longer than any new leader waits: clocks may run at slightly different rates.
-        let longest = timing.lease + Timing.addressLifetime
+        let longest = max(timing.lease + Timing.addressLifetime, timing.electionTimeoutMin)
         answers.prune(before: now.advanced(by: .zero - longest * 5 / 4), released: released)
     }
 

@@ -54,8 +54,6 @@ public struct Member: Sendable {
     var currentLeader: MemberID?
     /// When a heartbeat of the current leader last came.
     var leaderHeardAt: Instant?
-    /// This member keeps its promise not to vote or campaign until then.
-    var promisedUntil: Instant
     var electionDeadline: Instant
     /// It has waited a little longer than drawn, for another one's campaign.
     var hasMadeWay = false
@@ -200,10 +198,7 @@ public struct Member: Sendable {
         peers = Array(repeating: Peer(), count: count)
         views = (0..<count).map { View(boot: $0 == configuration.me.index ? boot : 0) }
         answers = AnswerRecord(start: now)
-        // It may have answered a round just before it stopped (2.2 of the design).
-        promisedUntil = now.advanced(by: configuration.timing.electionTimeoutMin)
-        if configuration.breaks(.noPromiseAfterStart) { promisedUntil = now }
-        electionDeadline = promisedUntil
+        electionDeadline = now
         nextHeartbeat = now
         nextVoteRequest = now
         leaderSince = now

@@ -2,8 +2,10 @@
 //
 // The lease gives the VIP, not the role. Three facts make two owners impossible:
 //   1. A leader owns only until `sent(r) + lease`, where a majority answered its round r.
-//   2. Who answered a round at time t neither votes nor campaigns before t + electionTimeoutMin, and lease is
-//      shorter than that. (A planned transfer sets this promise aside; then fact 3 alone protects.)
+//   2. Who answered another's round at time t neither votes nor campaigns before t + electionTimeoutMin, in whatever term
+//      it is by then, unless that leader has let go; and lease is shorter than that. Fact 3 alone protects where this
+//      doesn't hold: a planned transfer sets the promise aside (for the one who asks, and for those who vote for it), and
+//      a leader that is deposed owes itself nothing.
 //   3. A new leader was voted for by a majority, so by at least one member that answered the last round of any
 //      earlier owner. Each voter tells which leader terms it answered lately and how long ago. The new leader
 //      takes the VIP only when every such term is released (its owner let go), or over: answer + lease, and what may
@@ -38,6 +40,16 @@ struct AnswerRecord: Sendable {
         } else {
             answers.append(Answer(leader: leader, term: term, isGated: isGated, at: now))
         }
+    }
+
+    /// When the latest one was given that still binds `me`: to another, or forgotten, and not released. nil: none does.
+    func latestPromise(of me: MemberID, released: ReleasedTerms, countsForgotten: Bool) -> Instant? {
+        var latest: Instant?
+        for answer in answers where answer.leader != me && !released.covers(answer) {
+            if answer.leader == nil, !countsForgotten { continue }
+            latest = max(latest ?? answer.at, answer.at)
+        }
+        return latest
     }
 
     /// Forgets what can't matter any more: released, or over before `horizon`.

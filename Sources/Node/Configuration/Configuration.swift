@@ -106,7 +106,10 @@ extension Configuration {
         /// Index into `backends`.
         var backend: Int
 
-        enum Mode: String, Sendable, Equatable, CaseIterable { case http }
+        /// Networks whose connections begin with a PROXY header.
+        var acceptProxy: [AddressBlock] = []
+
+        enum Mode: String, Sendable, Equatable, CaseIterable { case http, tcp }
     }
 
     struct Backend: Sendable, Equatable {
@@ -114,6 +117,8 @@ extension Configuration {
         var balance: Balance
         var check: Check
         var servers: [Server]
+        /// The PROXY header that every connection to a server begins with.
+        var sendProxy: ProxyHeaderVersion?
     }
 
     enum Balance: String, Sendable, Equatable, CaseIterable { case roundrobin, leastconn }
@@ -155,6 +160,10 @@ extension Configuration {
         var server: Duration = .seconds(30)
         /// A client's idle connection is kept.
         var keepAlive: Duration = .seconds(60)
+        /// Nothing moves on a TCP or upgraded connection.
+        var tunnel: Duration = .seconds(3600)
+        /// The same when one side has ended its stream.
+        var halfClosed: Duration = .seconds(60)
         /// What is in flight may finish at a hand-over or stop.
         var drain: Duration = .seconds(5)
     }

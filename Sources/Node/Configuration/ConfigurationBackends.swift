@@ -16,7 +16,8 @@ extension ConfigurationReader {
         }
         var backends: [PlacedBackend] = []
         for element in elements {
-            guard let fields = Fields(element, known: ["name", "balance", "check", "servers"], &report) else {
+            guard let fields = Fields(element, known: ["name", "balance", "check", "servers", "sendProxy"], &report)
+            else {
                 continue
             }
             let namePlace = fields.required("name", "a name for this backend: name: \"api\"", &report)
@@ -29,7 +30,8 @@ extension ConfigurationReader {
             let check = check(fields.optional("check"))
             let servers = servers(fields)
             let backend = Configuration.Backend(
-                name: name ?? "", balance: balance ?? .roundrobin, check: check, servers: servers.map(\.server))
+                name: name ?? "", balance: balance ?? .roundrobin, check: check, servers: servers.map(\.server),
+                sendProxy: sendProxy(fields.optional("sendProxy")))
             backends.append(PlacedBackend(backend: backend, places: servers.map(\.place)))
         }
         let total = backends.reduce(0) { $0 + $1.backend.servers.count }
@@ -137,32 +139,26 @@ extension ConfigurationReader {
         }
         var frontends: [PlacedFrontend] = []
         for element in elements {
-            let keys = ["name", "address", "port", "mode", "backend"]
+            let keys = ["name", "address", "port", "mode", "backend", "acceptProxy"]
             guard let fields = Fields(element, known: keys, &report) else { continue }
             let namePlace = fields.required("name", "a name for this frontend: name: \"http\"", &report)
             let name = namePlace?.name("a frontend", &report)
             if let namePlace, let name, frontends.contains(where: { $0.frontend.name == name }) {
                 report.add(namePlace, "another frontend is called \"\(name)\"; names must differ")
             }
-            if let mode = fields.optional("mode") { checkMode(mode) }
+            let mode = fields.optional("mode")?.choice(Configuration.Frontend.Mode.self, "mode", &report) ?? .http
+            let acceptProxy = acceptProxy(fields.optional("acceptProxy"))
             let backend = fields.required("backend", "the name of the backend that answers: backend: \"api\"", &report)
             let index = backend.flatMap { self.backend($0, backends) }
             let address = fields.optional("address").flatMap { listenAddress($0) }
             let portPlace = fields.required("port", "the port to listen on: port: 80", &report)
             guard let portPlace, let port = portPlace.port(&report) else { continue }
             let frontend = Configuration.Frontend(
-                name: name ?? "", address: address, port: port, mode: .http, backend: index ?? 0)
+                name: name ?? "", address: address, port: port, mode: mode, backend: index ?? 0,
+                acceptProxy: acceptProxy)
             frontends.append(PlacedFrontend(frontend: frontend, place: portPlace))
         }
         return frontends
-    }
-
-    private mutating func checkMode(_ place: Placed) {
-        if case .string("tcp") = place.value.content {
-            report.add(place, "this version doesn't have mode \"tcp\"; it has \"http\"")
-        } else {
-            _ = place.choice(Configuration.Frontend.Mode.self, "mode", &report)
-        }
     }
 
     private mutating func backend(_ place: Placed, _ backends: [PlacedBackend]) -> Int? {

@@ -70,6 +70,7 @@ extension Configuration {
         case .timeouts:
             [timeouts.connect, timeouts.request, timeouts.client].forEach { writer.nanoseconds($0) }
             [timeouts.server, timeouts.keepAlive, timeouts.drain].forEach { writer.nanoseconds($0) }
+            [timeouts.tunnel, timeouts.halfClosed].forEach { writer.nanoseconds($0) }
         case .limits:
             let bounds = [limits.requestHead, limits.headers, limits.connections, limits.retries, limits.buffer]
             bounds.forEach { writer.varint($0) }
@@ -83,6 +84,8 @@ extension Configuration {
             writer.optional(frontend.address)
             writer.varint(Int(frontend.port))
             writer.string(frontend.mode.rawValue)
+            writer.varint(frontend.acceptProxy.count)
+            for block in frontend.acceptProxy { writer.string(block.description) }
             // By name: another backend before it is no change of this section. (A file with errors may have none.)
             writer.string(backends.indices.contains(frontend.backend) ? backends[frontend.backend].name : "")
         }
@@ -93,6 +96,7 @@ extension Configuration.Backend {
     fileprivate func write(to writer: inout ByteWriter) {
         writer.string(name)
         writer.string(balance.rawValue)
+        writer.optional(sendProxy?.rawValue)
         switch check.kind {
         case .tcp: writer.byte(0)
         case .http(let method, let path, let host, let expect):

@@ -39,7 +39,7 @@ struct Placed {
     }
 
     /// The value as a message shows it.
-    private var shown: String {
+    var shown: String {
         switch value.content {
         case .string(let text): text.count > 40 ? "\"\(text.prefix(40).printable)…\"" : "\"\(text.printable)\""
         case .integer(let number): String(number)

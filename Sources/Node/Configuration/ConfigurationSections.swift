@@ -32,6 +32,7 @@ extension ConfigurationReader {
         static let backends = 256
         static let vips = 16
         static let workers = 256
+        static let networks = 256
     }
 
     /// The ports that nodes use unless they have their own; wrong ones are reported with their sections.
@@ -276,7 +277,7 @@ extension ConfigurationReader {
 
     mutating func timeouts(_ place: Placed?) -> Configuration.Timeouts {
         var timeouts = Configuration.Timeouts()
-        let keys = ["connect", "request", "client", "server", "keepAlive", "drain"]
+        let keys = ["connect", "request", "client", "server", "keepAlive", "tunnel", "halfClosed", "drain"]
         guard let place, let fields = Fields(place, known: keys, &report) else { return timeouts }
         let range = Duration.milliseconds(10)...Duration.seconds(86400)
         timeouts.connect = fields.optional("connect")?.duration(range, &report) ?? timeouts.connect
@@ -284,6 +285,8 @@ extension ConfigurationReader {
         timeouts.client = fields.optional("client")?.duration(range, &report) ?? timeouts.client
         timeouts.server = fields.optional("server")?.duration(range, &report) ?? timeouts.server
         timeouts.keepAlive = fields.optional("keepAlive")?.duration(range, &report) ?? timeouts.keepAlive
+        timeouts.tunnel = fields.optional("tunnel")?.duration(range, &report) ?? timeouts.tunnel
+        timeouts.halfClosed = fields.optional("halfClosed")?.duration(range, &report) ?? timeouts.halfClosed
         timeouts.drain = fields.optional("drain")?.duration(.zero...Duration.seconds(3600), &report) ?? timeouts.drain
         return timeouts
     }

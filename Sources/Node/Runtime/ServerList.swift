@@ -74,7 +74,11 @@ struct ServerList: Sendable, Equatable {
     /// What this node probes.
     func probeTargets(configuration: Configuration) -> [ProbeTarget] {
         zip(configuration.backends, backends).flatMap { backend, servers in
-            servers.map { ProbeTarget(id: $0.name, address: $0.address, settings: backend.check.probe) }
+            servers.map {
+                ProbeTarget(
+                    id: $0.name, address: $0.address,
+                    settings: backend.check.probe(greeting: backend.sendProxy?.version))
+            }
         }
     }
 }
@@ -93,6 +97,8 @@ extension Configuration {
         timeouts.clientMs = self.timeouts.client.wholeMilliseconds
         timeouts.serverMs = self.timeouts.server.wholeMilliseconds
         timeouts.keepAliveMs = self.timeouts.keepAlive.wholeMilliseconds
+        timeouts.tunnelMs = self.timeouts.tunnel.wholeMilliseconds
+        timeouts.halfClosedMs = self.timeouts.halfClosed.wholeMilliseconds
         var limits = ProxyLimits()
         limits.headBytesMax = self.limits.requestHead
         limits.fieldsMax = self.limits.headers
@@ -110,29 +116,34 @@ extension Configuration.Frontend {
     fileprivate var settings: FrontendSettings? {
         // `::` takes IPv4 as well.
         SocketAddress(address: address ?? "::", port: port).map {
-            FrontendSettings(name: name, address: $0, mode: .http, backend: backend)
+            FrontendSettings(
+                name: name, address: $0, mode: mode == .tcp ? .tcp : .http, backend: backend,
+                acceptProxy: acceptProxy.map(\.network))
         }
     }
 }
 
 extension Configuration.Backend {
     fileprivate var settings: BackendSettings {
-        switch balance {
-        case .roundrobin: BackendSettings(name: name, balance: .roundRobin)
-        case .leastconn: BackendSettings(name: name, balance: .leastConnections)
-        }
+        let balance: Balance =
+            switch self.balance {
+            case .roundrobin: .roundRobin
+            case .leastconn: .leastConnections
+            }
+        return BackendSettings(name: name, balance: balance, sendProxy: sendProxy?.version)
     }
 }
 
 extension Configuration.Check {
-    fileprivate var probe: ProbeSettings {
+    fileprivate func probe(greeting: ProxyVersion?) -> ProbeSettings {
         let kind: ProbeSettings.Kind =
             switch self.kind {
             case .tcp: .tcp
             case .http(let method, let path, let host, let expect):
                 .http(method: method, path: path, host: host, expect: expect)
             }
-        return ProbeSettings(kind: kind, interval: interval, timeout: timeout, rise: rise, fall: fall)
+        return ProbeSettings(
+            kind: kind, interval: interval, timeout: timeout, rise: rise, fall: fall, greeting: greeting)
     }
 }
 

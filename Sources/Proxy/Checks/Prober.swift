@@ -28,13 +28,18 @@ public struct ProbeSettings: Sendable, Equatable {
     public let rise: Int
     /// Failures in a row that take a server from up to down.
     public let fall: Int
+    /// The PROXY header that the server expects first; it says that the check speaks for itself.
+    public let greeting: ProxyVersion?
 
-    public init(kind: Kind, interval: Duration, timeout: Duration, rise: Int, fall: Int) {
+    public init(
+        kind: Kind, interval: Duration, timeout: Duration, rise: Int, fall: Int, greeting: ProxyVersion? = nil
+    ) {
         self.kind = kind
         self.interval = interval
         self.timeout = timeout
         self.rise = rise
         self.fall = fall
+        self.greeting = greeting
     }
 
     var pacing: CheckPacing { CheckPacing(interval: interval, timeout: timeout, rise: rise, fall: fall) }
@@ -234,6 +239,7 @@ public struct Prober: ~Copyable {
         probes[slot].target = index
         probes[slot].startedNs = now
         probes[slot].kind = target.settings.kind
+        probes[slot].request = target.settings.greeting?.ownGreeting ?? []
         targets[index].slot = slot
         do throws(SystemError) {
             let descriptor = try System.socket(target.address.family, SOCK_STREAM.rawValue)
@@ -259,11 +265,10 @@ public struct Prober: ~Copyable {
             if code != 0 { return .failed(Self.explain(code)) }
             guard readiness.contains(.writable) else { return nil }
             probes[slot].connected = true
-            guard case .http(let method, let path, let host, _) = probes[slot].kind else {
-                return .passed("connected in \(Self.milliseconds(now - probes[slot].startedNs)) ms")
+            if case .http(let method, let path, let host, _) = probes[slot].kind {
+                let address = targets[probes[slot].target].target.address
+                probes[slot].request += Self.request(method, path, host ?? address.description)
             }
-            let address = targets[probes[slot].target].target.address
-            probes[slot].request = Self.request(method, path, host ?? address.description)
         }
         while probes[slot].sent < probes[slot].request.count {
             switch System.write(probes[slot].descriptor, probes[slot].request, from: probes[slot].sent) {
@@ -272,6 +277,9 @@ public struct Prober: ~Copyable {
             // A server may answer (and close) without reading the request: what it said still counts.
             case .ended, .failed: probes[slot].sent = probes[slot].request.count
             }
+        }
+        if probes[slot].kind == .tcp {
+            return .passed("connected in \(Self.milliseconds(now - probes[slot].startedNs)) ms")
         }
         return receive(slot, now: now)
     }

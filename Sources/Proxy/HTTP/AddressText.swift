@@ -9,7 +9,7 @@ enum AddressText {
             var end = range.lowerBound + 1
             while end < range.upperBound, bytes[end] != UInt8(ascii: "]") { end += 1 }
             guard end < range.upperBound, isPort(bytes, end + 1..<range.upperBound) else { return nil }
-            return parseIPv6(bytes, range.lowerBound + 1..<end)
+            return ipv6(bytes, range.lowerBound + 1..<end)
         }
         var colon = range.lowerBound
         while colon < range.upperBound, bytes[colon] != Bytes.colon { colon += 1 }
@@ -17,11 +17,13 @@ enum AddressText {
         if colon < range.upperBound {
             for at in colon + 1..<range.upperBound where bytes[at] == Bytes.colon { isIPv6 = true }
         }
-        if isIPv6 { return parseIPv6(bytes, range) }
-        guard isPort(bytes, colon..<range.upperBound), let value = parseIPv4(bytes, range.lowerBound..<colon) else {
-            return nil
-        }
-        return SocketAddress(high: UInt64(value) << 32, low: 0, port: 0, isIPv6: false)
+        if isIPv6 { return ipv6(bytes, range) }
+        guard isPort(bytes, colon..<range.upperBound) else { return nil }
+        return ipv4(bytes, range.lowerBound..<colon)
+    }
+
+    static func ipv4(_ bytes: Span<UInt8>, _ range: Range<Int>) -> SocketAddress? {
+        parseIPv4(bytes, range).map { SocketAddress(high: UInt64($0) << 32, low: 0, port: 0, isIPv6: false) }
     }
 
     /// Nothing, or a colon and digits.
@@ -55,7 +57,8 @@ enum AddressText {
         return parts == 3 && digits > 0 ? address << 8 | part : nil
     }
 
-    private static func parseIPv6(_ bytes: Span<UInt8>, _ range: Range<Int>) -> SocketAddress? {
+    /// One that stands for an IPv4 address is that address.
+    static func ipv6(_ bytes: Span<UInt8>, _ range: Range<Int>) -> SocketAddress? {
         // Groups before `::` (all of them when there is none) and behind it.
         var (head, tail) = (Groups(), Groups())
         var isBehind = false

@@ -9,7 +9,7 @@ public struct SocketAddress: BitwiseCopyable, Equatable, Hashable, Sendable, Cus
     /// 16 bytes in network order as two big-endian halves; an IPv4 address sits in the top 32 bits of `high`.
     public let high: UInt64
     public let low: UInt64
-    public let port: UInt16
+    public internal(set) var port: UInt16
     public let isIPv6: Bool
 
     public init(high: UInt64, low: UInt64, port: UInt16, isIPv6: Bool) {

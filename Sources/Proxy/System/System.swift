@@ -127,14 +127,7 @@ public enum System {
     }
 
     /// The port a socket is bound to; 0 when it isn't.
-    public static func localPort(_ descriptor: Int32) -> UInt16 {
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let outcome = withUnsafeMutablePointer(to: &storage) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
-        }
-        return outcome < 0 ? 0 : SocketAddress(storage).port
-    }
+    public static func localPort(_ descriptor: Int32) -> UInt16 { localAddress(descriptor)?.port ?? 0 }
 
     /// Starts a non-blocking connect: 0 when done or under way, else errno.
     public static func connect(_ descriptor: Int32, _ address: SocketAddress) -> Int32 {
@@ -165,6 +158,32 @@ public enum System {
     public static func resetOnClose(_ descriptor: Int32) {
         var option = Glibc.linger(l_onoff: 1, l_linger: 0)
         _ = setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
+    }
+
+    /// The address a socket is bound to here; nil when it isn't.
+    public static func localAddress(_ descriptor: Int32) -> SocketAddress? {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let outcome = withUnsafeMutablePointer(to: &storage) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        }
+        return outcome < 0 ? nil : SocketAddress(storage)
+    }
+
+    /// A non-blocking pipe with room for `bytes`, or for less when this process may not have that much.
+    static func pipe(bytes: Int32) throws(SystemError) -> (reading: Int32, writing: Int32, bytes: Int32) {
+        var ends: (Int32, Int32) = (-1, -1)
+        let outcome = withUnsafeMutablePointer(to: &ends) {
+            $0.withMemoryRebound(to: Int32.self, capacity: 2) { clinux_pipe_nonblocking($0) }
+        }
+        if outcome < 0 { throw SystemError(call: "pipe2", code: clinux_errno()) }
+        return (ends.0, ends.1, clinux_set_pipe_size(ends.1, bytes))
+    }
+
+    /// Moves bytes between a pipe and a socket without copying them.
+    static func splice(_ from: Int32, to: Int32, atMost count: Int, more: Bool = false) -> Transfer {
+        let moved = clinux_splice(from, to, count, more ? 1 : 0)
+        return transfer(moved, clinux_errno())
     }
 
     /// Lifts this process's limit on open descriptors to what it may have at most.

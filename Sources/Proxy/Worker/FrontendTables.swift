@@ -1,4 +1,4 @@
-// FrontendTables: what frontends have in lists (trusted proxies, answers), laid out flat for a worker's requests.
+// FrontendTables: what frontends have in lists (networks, answers), laid out flat for a worker's requests.
 // Rebuilt when settings change, between events. Frontends that are leaving keep theirs until their last request.
 
 struct FrontendTables {
@@ -22,6 +22,8 @@ struct FrontendTables {
             frontends[slot].firstNetwork = Int32(networks.count)
             frontends[slot].networkCount = Int32(sources[slot].trustedProxies.count)
             networks += sources[slot].trustedProxies
+            frontends[slot].proxyCount = Int32(sources[slot].acceptProxy.count)
+            networks += sources[slot].acceptProxy
             frontends[slot].firstAnswer = Int32(writer.add(sources[slot].errorPages, pool))
         }
         answers = writer.texts

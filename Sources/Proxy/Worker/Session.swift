@@ -8,7 +8,8 @@
 //   head        the rest of the request head       request       408, closed
 //   connecting  the server's accept                connect       another server, or 504
 //   exchanging  body upwards, response downwards   client/server 408/504 or cut, see below
-//   tunnel      bytes either way, after 101        tunnel        closed
+//   tunnel      bytes either way (TCP, after 101)  tunnel        reset
+//   preface     the rest of a PROXY header         request       closed in silence
 //   lingering   the client's end, after a refusal  linger        closed
 //
 //   accepted ─▶ idle ─▶ head ─▶ connecting ─▶ exchanging ─▶ idle (keep-alive) | lingering | closed
@@ -24,7 +25,7 @@
 // moved less than asked, and set again by the next event. A peer's end keeps `isReadable` until it has been read.
 
 enum SessionState: UInt8 {
-    case idle, head, connecting, exchanging, tunnel, lingering
+    case idle, head, connecting, exchanging, tunnel, preface, lingering
 }
 
 /// A client connection.
@@ -33,7 +34,8 @@ struct Session: BitwiseCopyable {
     /// Slots of the frontend that accepted it, and of the backend that its current request goes to.
     let frontend: Int32
     var backend: Int32 = -1
-    let peer: SocketAddress
+    /// The client; the one that its PROXY header names, when it has one.
+    var peer: SocketAddress
     /// Who the current request came from: the peer, or whom a trusted proxy named. Not for sending anything there.
     var client: SocketAddress
     var state = SessionState.idle
@@ -42,6 +44,14 @@ struct Session: BitwiseCopyable {
     var isReadable = true
     var isWritable = true
     var peerClosed = false
+    /// Its bytes are forwarded as they come.
+    let isTCP: Bool
+    /// A PROXY header said what the client connected to.
+    var hasDestination = false
+    /// The server is told of it by a PROXY header.
+    var sendsHeader = false
+    /// What it is as a tunnel, -1 before.
+    var tunnel: Int32 = -1
     /// Had a request already.
     var isUsed = false
 
@@ -96,11 +106,12 @@ struct Session: BitwiseCopyable {
     /// The connection to the server can carry another request.
     var linkIsReusable = false
 
-    init(descriptor: Int32, frontend: Int32, peer: SocketAddress) {
+    init(descriptor: Int32, frontend: Int32, peer: SocketAddress, isTCP: Bool) {
         self.descriptor = descriptor
         self.frontend = frontend
         self.peer = peer
         client = peer
+        self.isTCP = isTCP
     }
 
     /// The part of `request` that hasn't been sent.
@@ -130,6 +141,8 @@ struct ServerLink: BitwiseCopyable {
     var isReadable = false
     var isWritable = false
     var peerClosed = false
+    /// It began with a PROXY header, so it can't serve another client.
+    var isPersonal = false
     /// It carried a request before the current one.
     var isReused = false
     /// Neighbours in the pool, -1 at the ends; the head was used last.

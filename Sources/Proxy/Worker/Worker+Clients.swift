@@ -58,18 +58,32 @@ extension Worker {
     }
 
     private mutating func openSession(_ descriptor: Int32, _ frontend: Int, _ peer: SocketAddress) {
-        let slot = sessions.insert(Session(descriptor: descriptor, frontend: Int32(frontend), peer: peer))
+        let slot = sessions.insert(
+            Session(descriptor: descriptor, frontend: Int32(frontend), peer: peer, isTCP: frontends[frontend].isTCP))
         counters.add(.connections, frontend: frontend)
         counters.add(.accepted)
         counters.add(.connections)
-        counters.add(.idle)
         timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.requestMs))
         let token = Token(kind: TokenKind.client, slot: slot, generation: sessions.generation(slot))
-        // TCP_DEFER_ACCEPT: the request is most likely here already.
-        readRequest(slot)
+        if sendsHeader(peer, to: frontend) {
+            sessions[slot].state = .preface
+            readPreface(slot)
+        } else {
+            start(slot)
+        }
         if sessions.isCurrent(slot, token.generation), !sessions[slot].isRegistered {
             unwatched.append((token.raw, nowMs + ProxyLimits.unwatchedMs))
         }
+    }
+
+    /// The client is known: what it sends from now on is its own.
+    mutating func start(_ slot: Int) {
+        if sessions[slot].isTCP { return openStream(slot) }
+        sessions[slot].state = .idle
+        counters.add(.idle)
+        timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.requestMs))
+        // TCP_DEFER_ACCEPT: the request is most likely here already.
+        readRequest(slot)
     }
 
     /// Registers clients that were left unregistered as short-lived, and have lived: so that their leaving is noticed.
@@ -259,6 +273,7 @@ extension Worker {
 
     /// Closes at once, whatever the state, and gives back everything the session has.
     mutating func closeSession(_ slot: Int) {
+        if sessions[slot].tunnel >= 0 { closeTunnel(slot) }
         dropLink(slot)
         if sessions[slot].state == .idle { counters.add(.idle, -1) }
         if sessions[slot].isBusy { endRequest(slot) }

@@ -15,7 +15,10 @@ extension Worker {
     }
 
     private mutating func clientEvent(_ slot: Int, _ readiness: Readiness) {
-        if readiness.contains(.failed) { return abortSession(slot) }
+        if readiness.contains(.failed) {
+            guard sessions[slot].state == .tunnel else { return abortSession(slot) }
+            tunnels[Int(sessions[slot].tunnel)].clientBroke = true
+        }
         if readiness.contains(.peerClosed) || readiness.contains(.hungUp) { sessions[slot].peerClosed = true }
         if readiness.contains(.readable) || sessions[slot].peerClosed { sessions[slot].isReadable = true }
         if readiness.contains(.writable) { sessions[slot].isWritable = true }
@@ -24,6 +27,7 @@ extension Worker {
         case .connecting: break
         case .exchanging: pump(slot)
         case .tunnel: pumpTunnel(slot)
+        case .preface: readPreface(slot)
         case .lingering: linger(slot)
         }
     }
@@ -37,7 +41,9 @@ extension Worker {
         }
         if readiness.contains(.readable) || links[link].peerClosed { links[link].isReadable = true }
         if readiness.contains(.writable) { links[link].isWritable = true }
-        if sessions[session].state == .tunnel { pumpTunnel(session) } else { pump(session) }
+        guard sessions[session].state == .tunnel else { return pump(session) }
+        if readiness.contains(.failed) { tunnels[Int(sessions[session].tunnel)].serverBroke = true }
+        pumpTunnel(session)
     }
 
     /// Sessions whose next request is here already. In rounds, so that a client that pipelines without end neither
@@ -47,7 +53,13 @@ extension Worker {
         for index in 0..<count {
             let token = Token(raw: pending[index])
             guard sessions.isCurrent(token.slot, token.generation) else { continue }
-            if sessions[token.slot].state == .head || sessions[token.slot].state == .idle { readRequest(token.slot) }
+            switch sessions[token.slot].state {
+            case .head, .idle: readRequest(token.slot)
+            case .tunnel:
+                tunnels[Int(sessions[token.slot].tunnel)].isPending = false
+                pumpTunnel(token.slot)
+            default: break
+            }
         }
         pending.removeFirst(count)
     }
@@ -78,6 +90,8 @@ extension Worker {
         switch sessions[slot].state {
         case .idle, .lingering, .tunnel:
             closeSession(slot)
+        case .preface:
+            refusePreface(slot)
         case .head:
             counters.add(.refused)
             answer(slot, .requestTimeout, keepingAlive: false)
@@ -127,12 +141,14 @@ extension Worker {
     /// Closes clients that have no request. One that arrived unseen gets its answer first.
     /// - Parameter frontend: only those of this slot.
     mutating func closeIdleSessions(of frontend: Int? = nil) {
-        for slot in 0..<sessions.highWater where sessions.isTaken(slot) && sessions[slot].state == .idle {
+        for slot in 0..<sessions.highWater where sessions.isTaken(slot) {
             if let frontend, Int(sessions[slot].frontend) != frontend { continue }
+            let state = sessions[slot].state
+            guard state == .idle || state == .preface else { continue }
             let generation = sessions.generation(slot)
             sessions[slot].isReadable = true
-            readRequest(slot)
-            if sessions.isCurrent(slot, generation), sessions[slot].state == .idle { closeSession(slot) }
+            if state == .idle { readRequest(slot) } else { readPreface(slot) }
+            if sessions.isCurrent(slot, generation), sessions[slot].state == state { closeSession(slot) }
         }
     }
 

@@ -42,6 +42,10 @@ extension Worker {
     {
         let buffer = buffers.take()
         var writer = HeadWriter(buffers, buffer)
+        // Connections to such a server carry one request: each begins with the header.
+        let header = backends[Int(sessions[slot].backend)].sendProxy
+        sessions[slot].sendsHeader = header != nil
+        if let header { ProxyHeader.append(header, addresses(of: slot), buffers, to: &writer) }
         Rewrite.request(
             head, fields, buffers, from: from, peer: sessions[slot].peer,
             host: backends[Int(sessions[slot].backend)].host, policy: policy, into: &writer)
@@ -133,7 +137,7 @@ extension Worker {
         sessions[slot].framed = Int32(end)
         sessions[slot].awaitsContinue = false
         sessions[slot].bodyBytes += UInt64(end)
-        let isTooLarge = sessions[slot].bodyBytes > limits.requestBodyBytesMax && sessions[slot].state != .tunnel
+        let isTooLarge = sessions[slot].bodyBytes > limits.requestBodyBytesMax
         guard sessions[slot].requestFramer.isBroken || isTooLarge else { return true }
         if sessions[slot].responseStarted || sessions[slot].ready > 0 {
             abortSession(slot)
@@ -244,10 +248,6 @@ extension Worker {
             switch receive(slot) {
             case .moved: break
             case .wouldBlock: return readBody(slot)
-            case .ended where sessions[slot].state == .tunnel:
-                System.shutdownWrite(links[Int(sessions[slot].link)].descriptor)
-                sessions[slot].requestFramer = .empty
-                return true
             case .ended, .failed:
                 // The server must not take a part for the whole.
                 abortSession(slot)
@@ -269,16 +269,5 @@ extension Worker {
         }
         sessions[slot].input.start = 0
         sessions[slot].input.end = 0
-    }
-
-    // MARK: tunnel
-
-    /// Moves bytes of an upgraded connection both ways.
-    mutating func pumpTunnel(_ slot: Int) {
-        let generation = sessions.generation(slot)
-        timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.tunnelMs))
-        pumpRequest(slot)
-        guard sessions.isCurrent(slot, generation) else { return }
-        pumpResponse(slot)
     }
 }

@@ -5,7 +5,7 @@
 // unusable: nothing that follows could be trusted.
 
 extension Worker {
-    /// Sends what is ready and reads more while both sides go along. State exchanging or tunnel.
+    /// Sends what is ready and reads more while both sides go along. State exchanging.
     mutating func pumpResponse(_ slot: Int) {
         while true {
             if sessions[slot].ready > 0 {
@@ -21,7 +21,7 @@ extension Worker {
             }
             guard links[link].isReadable else {
                 if sessions[slot].response.isEmpty { buffers.release(&sessions[slot].response) }
-                if sessions[slot].state == .exchanging { startSilence(slot) }
+                startSilence(slot)
                 return
             }
             guard receiveResponse(slot, link), digest(slot) else { return }
@@ -50,7 +50,7 @@ extension Worker {
             return false
         }
         sessions[slot].isWritable = false
-        if sessions[slot].state == .exchanging { startSilence(slot) }
+        startSilence(slot)
         awaitClient(slot)
         return false
     }
@@ -263,19 +263,10 @@ extension Worker {
         }
         counters.response(status: 101)
         rewrite(slot, head, from, .switches)
-        sessions[slot].state = .tunnel
-        sessions[slot].keepsAlive = false
-        sessions[slot].hasResponseHead = true
-        sessions[slot].responseFramer = .untilClose
         buffers.release(&sessions[slot].request)
         sessions[slot].requestSent = 0
-        sessions[slot].requestFramer = .untilClose
-        timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.tunnelMs))
-        let bodyStart = Int(sessions[slot].ready)
-        guard digestBody(slot, from: bodyStart) else { return false }
-        let generation = sessions.generation(slot)
-        pumpRequest(slot)
-        return sessions.isCurrent(slot, generation)
+        openTunnel(slot)
+        return false
     }
 
     // MARK: finishing

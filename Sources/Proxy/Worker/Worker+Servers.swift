@@ -44,7 +44,9 @@ extension Worker {
                 return giveUp(slot)
             }
             // A request that can't be repeated gets a pooled connection only after another look at it.
-            if let link = takeIdle(server, looking: !sessions[slot].isIdempotent) {
+            if !sessions[slot].isTCP, !sessions[slot].sendsHeader,
+                let link = takeIdle(server, looking: !sessions[slot].isIdempotent)
+            {
                 attach(slot, link, server)
                 sessions[slot].state = .exchanging
                 return pump(slot)
@@ -56,6 +58,7 @@ extension Worker {
     }
 
     private mutating func giveUp(_ slot: Int) {
+        if sessions[slot].isTCP { return refuseStream(slot) }
         let answer: LocalAnswer =
             sessions[slot].timedOut ? .gatewayTimeout : sessions[slot].tried.isEmpty ? .noServer : .badGateway
         self.answer(slot, answer, keepingAlive: true)
@@ -85,6 +88,7 @@ extension Worker {
             let link = links.insert(
                 ServerLink(
                     descriptor: descriptor, server: Int32(server), epoch: servers[server].epoch, session: Int32(slot)))
+            links[link].isPersonal = sessions[slot].sendsHeader
             counters.add(.connections, slot: server)
             attach(slot, link, server)
             sessions[slot].state = .connecting
@@ -129,6 +133,7 @@ extension Worker {
         if readiness.contains(.peerClosed) || readiness.contains(.hungUp) { links[link].peerClosed = true }
         links[link].isReadable = readiness.contains(.readable) || links[link].peerClosed
         backends[Int(servers[Int(links[link].server)].backend)].balancer.connected(Int(links[link].server))
+        if sessions[slot].isTCP { return openTunnel(slot) }
         sessions[slot].state = .exchanging
         pump(slot)
     }
@@ -227,7 +232,7 @@ extension Worker {
         }
         let isGood =
             sessions[slot].linkIsReusable && sessions[slot].requestDone && !links[link].peerClosed
-            && !links[link].isReadable
+            && !links[link].isReadable && !links[link].isPersonal
         guard isGood, servers[server].isUsable, servers[server].epoch == links[link].epoch,
             Int(servers[server].idleCount) < limits.idlePerServerMax
         else { return closeLink(link) }

@@ -7,6 +7,8 @@
 //   Worker+Servers   choose, connect, retry, pool
 //   Worker+Requests  forward a request upwards
 //   Worker+Responses forward a response downwards, finish the exchange
+//   Worker+Preface   PROXY headers
+//   Worker+Tunnels   TCP and upgraded connections
 //   Worker+Events    readiness, deadlines, mail
 //   Worker+Settings  new settings while it runs
 
@@ -38,6 +40,10 @@ struct Worker: ~Copyable {
 
     var sessions: Slab<Session>
     var links: Slab<ServerLink>
+    var tunnels: Slab<Tunnel>
+    var pipes = PipePool()
+    /// By session: what its client connected to, for those whose PROXY header said it.
+    var destinations: ContiguousArray<SocketAddress> = []
     var servers: ContiguousArray<ServerState> = []
     var backends: ContiguousArray<BackendState> = []
     var budget: RetryBudget
@@ -85,6 +91,7 @@ struct Worker: ~Copyable {
         sessions = Slab(capacity: connections)
         // As many in use as there are sessions, and as many idle.
         links = Slab(capacity: 2 * connections)
+        tunnels = Slab(capacity: connections)
         budget = RetryBudget(nowMs: nowMs)
         let pool = BufferPool(
             smallBytes: max(settings.limits.bufferBytes, 4_096),

@@ -33,6 +33,8 @@ struct FrontendState: BitwiseCopyable {
     var listener: Int32 = -1
     /// The slot of the backend that gets the requests.
     var backend: Int32 = 0
+    /// Bytes are forwarded as they come.
+    var isTCP = false
     /// It is no longer in the settings: each response tells its client to close.
     var isLeaving = true
     /// When it stops listening, if it is leaving and still listens.
@@ -41,12 +43,15 @@ struct FrontendState: BitwiseCopyable {
     /// Its trusted proxies, in the worker's `tables.networks`.
     var firstNetwork: Int32 = 0
     var networkCount: Int32 = 0
+    /// Behind them, the networks whose clients begin with a PROXY header.
+    var proxyCount: Int32 = 0
     /// Its first answer, in `tables.answers`.
     var firstAnswer: Int32 = 0
 
     /// Takes over what the settings say; connections that are open go by it from their next request.
     mutating func adopt(_ entry: FrontendEntry) {
         backend = Int32(entry.backend)
+        isTCP = entry.settings.mode == .tcp
         isLeaving = false
         leaveMs = .max
         policy = FieldPolicy(style: entry.settings.forwarded, hides: entry.settings.hides)
@@ -58,11 +63,14 @@ struct BackendState {
     var balancer: Balancer
     /// Host for HTTP/1.0 requests that name none: the backend's name, in a buffer that is never given back.
     var host = Stretch()
+    /// The PROXY header that its servers get.
+    var sendProxy: ProxyVersion?
 
     init(_ settings: BackendSettings) { balancer = Balancer(settings.balance) }
 
     /// Takes over what the settings say; requests go by it from the next one on. The servers follow with the routes.
     mutating func adopt(_ settings: BackendSettings) {
         if balancer.balance != settings.balance { balancer = Balancer(settings.balance) }
+        sendProxy = settings.sendProxy
     }
 }

@@ -7,7 +7,7 @@ struct FuzzFinding: Error, CustomStringConvertible {
 }
 
 enum FuzzTarget: String, CaseIterable {
-    case request, response, chunked, configuration, gossip
+    case request, response, chunked, configuration, gossip, proxy
 
     /// Bytes that make sense as one input; the fuzzer stays below.
     static let inputBytesMax = 4096
@@ -21,6 +21,7 @@ enum FuzzTarget: String, CaseIterable {
         case .chunked: try ChunkedFuzz.run(input)
         case .configuration: try ConfigurationFuzz.run(input)
         case .gossip: try GossipFuzz.run(input)
+        case .proxy: try ProxyHeaderFuzz.run(input)
         }
     }
 }
