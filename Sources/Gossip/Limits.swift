@@ -18,6 +18,12 @@ public enum Limits {
     /// Proposals of one node that wait to be committed.
     public static let proposalsMax = 256
 
+    /// Entries that a leader adds to its log ahead of what is committed; what would be more waits.
+    public static let uncommittedMax = 1024
+    /// Entries of a peer's log that a candidate keeps before it can take them: what one leader leaves uncommitted, and what
+    /// each of those after it adds to announce itself. With a longer one it stays behind until another one leads.
+    public static let offeredEntriesMax = 2 * uncommittedMax
+
     /// Letters, digits, `-`, `_` and `.`, 1…64 bytes: safe in a URL path, a log line and a metric label.
     public static func isName(_ text: some StringProtocol) -> Bool {
         (1...nameBytesMax).contains(text.utf8.count)

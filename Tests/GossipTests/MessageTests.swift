@@ -60,6 +60,7 @@ private let messages: [Message] = [
                 RecentAnswer(leader: nil, term: 0, isGated: false, age: .milliseconds(3)),
                 RecentAnswer(leader: MemberID(2), term: 8, isGated: true, age: .zero),
             ])),
+    .offerWanted(after: ordinalMax),
     .offer(Offer(previousIndex: 7, previousTerm: 4, entries: Array(entries(from: 8).prefix(3)))),
     .timeoutNow(term: 300, keepsFlows: true, isAutomatic: false), .handoverRequest(to: nil),
     .handoverRequest(to: MemberID(1)), .released(term: ordinalMax),

@@ -64,6 +64,7 @@ extension Member {
     mutating func becomeFollower(term newTerm: UInt64, leader: MemberID?, now: Instant) {
         let wasLeader = role == .leader
         role = .follower
+        forgetOffers()
         if newTerm > term {
             term = newTerm
             votedFor = nil
@@ -110,6 +111,7 @@ extension Member {
 
     private mutating func becomeCandidate(now: Instant) {
         role = .candidate
+        forgetOffers()
         currentLeader = nil
         term = nextTerm
         votedFor = me

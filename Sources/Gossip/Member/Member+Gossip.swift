@@ -152,10 +152,12 @@ extension Member {
             return
         }
         // Not before all that earlier leaders decided is applied, and not while the log must stand still for a hand-over.
-        guard log.term(at: appliedIndex) == term, handover == nil else { return }
+        // Nor while followers can't write what there is already.
+        let uncommitted = Int(log.lastIndex - appliedIndex)
+        guard log.term(at: appliedIndex) == term, handover == nil, uncommitted < Limits.uncommittedMax else { return }
         verdictsDue = false
         let live = peers.indices.map { MemberID($0) }.filter { isAlive($0, now: now) }
-        let pending = log.entries.suffix(Int(log.lastIndex - appliedIndex)).compactMap(\.command.verdict)
+        let pending = log.entries.suffix(uncommitted).compactMap(\.command.verdict)
         var proposed = 0
         for server in servers {
             guard let (health, reason) = majorityView(of: server, live: live),

@@ -102,7 +102,7 @@ extension Member {
         default: break
         }
         let unapplied = log.entries.suffix(Int(log.lastIndex - appliedIndex))
-        guard handover == nil, storageFault == nil, unapplied.count < Limits.logEntriesMax,
+        guard handover == nil, storageFault == nil, unapplied.count < Limits.uncommittedMax,
             !table.hasApplied(request), !unapplied.contains(where: { $0.request == request })
         else { return }
         appendAsLeader(command, request: request)

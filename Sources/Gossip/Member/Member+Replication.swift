@@ -66,8 +66,9 @@ extension Member {
             }
             peers[peer.index].nextIndex = max(peers[peer.index].nextIndex, match + 1)
         } else if peers[peer.index].transfer == nil {
-            // What is committed there is in this log too, so the next append from there on can't be refused.
-            peers[peer.index].nextIndex = max(peers[peer.index].matchIndex, min(reply.match, log.lastIndex)) + 1
+            // What is committed there is in this log too, so the next append from there on can't be refused. What it held
+            // beyond that it may have given up since for what another one offered (`Member+Offer`).
+            peers[peer.index].nextIndex = min(reply.match, log.lastIndex) + 1
         }
     }
 

@@ -32,6 +32,8 @@ struct Peer: Sendable {
     var drainedTerm: UInt64 = 0
     /// Round trip of the last digest exchange.
     var roundTrip: Duration?
+    /// As pre-candidate: a part of its log that isn't newer than this member's yet.
+    var offered: OfferedTail?
 
     // As leader (Raft's nextIndex and matchIndex).
     var nextIndex: UInt64 = 1
@@ -350,7 +352,8 @@ public struct Member: Sendable {
         case .request(let request, let command, let hops):
             receiveRequest(request, command, hops: hops, from: sender, now: now)
         case .committed(let body): receive(body, now: now)
-        case .offer(let body): receive(body, now: now)
+        case .offer(let body): receive(body, from: sender, now: now)
+        case .offerWanted(let index): receiveOfferWanted(after: index, from: sender)
         case .snapshot(let body): receive(body, from: sender, now: now)
         case .snapshotReply(let term, let lastIndex, let received):
             receiveSnapshotReply(term: term, lastIndex: lastIndex, received: received, from: sender, now: now)

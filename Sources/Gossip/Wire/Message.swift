@@ -173,6 +173,8 @@ public enum Message: Equatable, Sendable {
     /// An operator wants the leader to hand over, to this member or to the fittest.
     case handoverRequest(to: MemberID?)
     case offer(Offer)
+    /// What was offered up to there is here, or kept: what follows?
+    case offerWanted(after: UInt64)
 
     /// Bytes for Envelope.seal. Fits `Limits.datagramBytesMax` because senders cut lists to `payloadBytesMax`.
     public func encode() -> [UInt8] {
@@ -243,6 +245,9 @@ extension Message {
         case .offer(let body):
             writer.byte(15)
             body.write(to: &writer)
+        case .offerWanted(let index):
+            writer.byte(16)
+            writer.varint(index)
         }
     }
 
@@ -270,6 +275,7 @@ extension Message {
                 term: term, lastIndex: lastIndex, received: reader.count(limit: Limits.snapshotBytesMax))
         case 14: self = .handoverRequest(to: reader.member())
         case 15: self = .offer(Offer(from: &reader))
+        case 16: self = .offerWanted(after: reader.ordinal())
         default:
             reader.fail()
             self = .released(term: 0)
