@@ -16,17 +16,23 @@ import Testing
     @Test("promises hold in every life", arguments: 0..<(lives / batch))
     func promisesHold(_ number: Int) {
         for seed in (number * Self.batch)..<((number + 1) * Self.batch) {
-            let members = [3, 3, 3, 3, 1, 5, 3, 3][seed % 8]
-            let life = ClusterLife(seed: UInt64(seed), members: members, seconds: Self.seconds)
-            let end = life.run(teller: .remembers)
-            guard let violation = end.violation else { continue }
-            Issue.record(
-                """
-                seed \(seed), step \(end.steps), at \(end.nanoseconds / 1_000_000) ms: \(violation)
-                \(end.story.suffix(40).joined(separator: "\n"))
-                again: swift run simulator --seed \(seed) --nodes \(members) --seconds \(Self.seconds) --trace
-                """)
+            live(seed: UInt64(seed), members: [3, 3, 3, 3, 1, 5, 3, 3][seed % 8], seconds: Self.seconds)
         }
+    }
+
+    /// Found among thousands: a vote within a promise; a fence that started again and was not told to forward.
+    @Test("lives that failed once", arguments: [(seed: 2651, seconds: 10), (1661, 20)])
+    func holdsNow(_ seed: UInt64, _ seconds: Int) { live(seed: seed, members: 5, seconds: seconds) }
+
+    private func live(seed: UInt64, members: Int, seconds: Int) {
+        let end = ClusterLife(seed: seed, members: members, seconds: seconds).run(teller: .remembers)
+        guard let violation = end.violation else { return }
+        Issue.record(
+            """
+            seed \(seed), step \(end.steps), at \(end.nanoseconds / 1_000_000) ms: \(violation)
+            \(end.story.suffix(40).joined(separator: "\n"))
+            again: swift run simulator --seed \(seed) --nodes \(members) --seconds \(seconds) --trace
+            """)
     }
 
     @Test("the same seed gives the same trace, another one another") func deterministic() {

@@ -220,6 +220,8 @@ extension ClusterWorld {
         setPresent(node, false)
         nodes[node].fence.endsAt = .max
         nodes[node].fence.hasGate = hasGate
+        // The table goes with all its rules; what is to be forwarded is said next.
+        forward(node, to: nil)
         if settings.fencing.allowsGate { report(node, .gate(isUsable: hasGate)) }
         if let lost = nodes[node].fence.lostOrder { report(node, .dropped(order: lost)) }
         nodes[node].fence.lostOrder = nil
