@@ -65,6 +65,8 @@ public enum Event: Sendable {
     case fence(FenceReport)
     /// What this node can do for clients, besides reaching servers (which its views tell).
     case fitness(answersClients: Bool, reachesGateway: Bool)
+    /// These members aren't neighbours on the VIP's interface: no packets can be passed on to them or by them.
+    case offLink([MemberID])
     /// The connections that were kept after `.yield` are over, or out of time.
     case drained
     /// An operator makes this last survivor own the VIP without a majority; see `forceProblem`.
@@ -114,6 +116,35 @@ public struct Note: Equatable, Sendable {
     public let text: String
 }
 
+/// Where packets go that belong to no connection of this member (Member+Flows).
+public struct FlowRoute: Equatable, Sendable {
+    /// For what one member sent.
+    public struct Detour: Equatable, Sendable {
+        public var from: MemberID
+        /// nil: there is nobody left to ask, so they stay here.
+        public var to: MemberID?
+
+        public init(from: MemberID, to: MemberID?) {
+            self.from = from
+            self.to = to
+        }
+    }
+
+    public var next: MemberID
+    public var detours: [Detour]
+
+    public init(_ next: MemberID, detours: [Detour] = []) {
+        self.next = next
+        self.detours = detours
+    }
+
+    /// Where a packet goes that `sender` (nil: a client) sent; nil: it stays here.
+    public func next(from sender: MemberID?) -> MemberID? {
+        guard let detour = detours.first(where: { $0.from == sender }) else { return next }
+        return detour.to
+    }
+}
+
 public enum Effect: Equatable, Sendable {
     case send(Message, to: MemberID)
     case persist([StorageOperation], ticket: UInt64)
@@ -124,8 +155,8 @@ public enum Effect: Equatable, Sendable {
     /// In a planned move: the fence must stop answering for the VIP now, and goes on serving the connections it has until
     /// `.drop` or a new `.hold`. The shell drains them, then steps `.drained`.
     case yield(order: UInt64)
-    /// TCP packets for the VIP of no connection that began on this node go on to that member, which drains; nil: none do.
-    case forward(to: MemberID?)
+    /// TCP packets for the VIP of no connection that began on this node go on to members that drain; nil: none do.
+    case forward(to: FlowRoute?)
     /// Servers, their admin states, weights or verdicts changed.
     case tableChanged
     case answer(RequestID, Outcome)

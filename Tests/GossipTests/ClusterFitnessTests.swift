@@ -21,7 +21,7 @@ extension ClusterWorld {
     /// Who became leader since `start`, by the nodes' own notes.
     func terms(since start: UInt64) -> UInt64 { (nodes.compactMap { $0.member?.term }.max() ?? 0) - start }
 
-    func forwardsTo(_ node: Int) -> Int? { nodes[node].fence.forwardsTo }
+    func forwardsTo(_ node: Int) -> Int? { nodes[node].fence.route?.next.index }
 }
 
 @Suite("Who should lead") struct ClusterFitnessTests {
@@ -179,6 +179,47 @@ extension ClusterWorld {
         #expect(world.gap(since: since, from: old) ?? .seconds(1) < .milliseconds(5))
         #expect(world.run(atMost: .seconds(2)) { $0.forwardsTo(new) == nil }, "when they are over")
         #expect(world.run(atMost: .seconds(1)) { !$0.nodes[old].fence.isYielding }, "when everybody has heard that")
+    }
+
+    @Test func aMoveToANodeThatIsNoNeighbourKeepsNothing() throws {
+        let world = ClusterWorld.settled(seed: 1, .allGated)
+        let old = try world.someLeader()
+        let new = (old + 1) % 3
+        world.step(old, .offLink([MemberID(new)]))
+        world.step(old, .requestHandover(to: MemberID(new)))
+        #expect(world.run(atMost: .seconds(2)) { $0.owners == [new] })
+        #expect(!world.nodes[old].fence.isYielding && world.forwardsTo(new) == nil)
+        world.step(new, .requestHandover(to: MemberID((new + 1) % 3)))
+        #expect(world.run(atMost: .seconds(2)) { $0.owners == [(new + 1) % 3] })
+        #expect(world.nodes[new].fence.isYielding, "to one that is")
+    }
+
+    /// Faster than digests tell: whoever keeps connections gets their packets, from the owner and, since clients may not
+    /// have heard of it yet, from the one before. Nothing goes in circles.
+    @Test(arguments: [3, 5]) func movesFasterThanDigestsLoseNobodysPackets(members: Int) throws {
+        for seed in 1...20 as ClosedRange<UInt64> {
+            var settings = ClusterSettings.allGated
+            settings.members = members
+            settings.gated = Array(repeating: true, count: members)
+            let world = ClusterWorld.settled(seed: seed, settings)
+            world.settings.drainNs = 60_000_000_000...61_000_000_000
+            var random = SplitMix64(state: seed)
+            var old = try world.someLeader()
+            var keepers: Set<Int> = []
+            for step in 1...12 {
+                let new = (old + 1 + Int(random.next() % UInt64(members - 1))) % members
+                world.step(old, .requestHandover(to: MemberID(new)))
+                try #require(world.run(atMost: .seconds(1)) { $0.owners == [new] }, "seed \(seed), move \(step)")
+                keepers.insert(old)
+                for start in [old, new] {
+                    let way = world.packetWay(from: start)
+                    let missed = keepers.subtracting(way.nodes)
+                    #expect(missed.isEmpty, "seed \(seed), move \(step): from n\(start) by \(way) past \(missed)")
+                }
+                world.run(.milliseconds(Int(random.next() % 60)))
+                old = new
+            }
+        }
     }
 
     @Test func movesInARowMakeAChainWithoutACircle() throws {

@@ -62,7 +62,7 @@ private let messages: [Message] = [
             ])),
     .offerWanted(after: ordinalMax),
     .offer(Offer(previousIndex: 7, previousTerm: 4, entries: Array(entries(from: 8).prefix(3)))),
-    .timeoutNow(term: 300, keepsFlows: true, isAutomatic: false), .handoverRequest(to: nil),
+    .timeoutNow(term: 300, keepsFlows: true, isAutomatic: false, drained: [0, 299, 7]), .handoverRequest(to: nil),
     .handoverRequest(to: MemberID(1)), .released(term: ordinalMax),
     .digest(digest),
     .views(

@@ -68,7 +68,7 @@ private final class Voter {
     }
 
     func isAskedToTakeOver(from leader: Int, term: UInt64) {
-        hear(.timeoutNow(term: term, keepsFlows: false, isAutomatic: false), from: leader)
+        hear(.timeoutNow(term: term, keepsFlows: false, isAutomatic: false, drained: []), from: leader)
     }
 }
 

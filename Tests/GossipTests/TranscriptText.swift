@@ -42,7 +42,7 @@ struct TranscriptText {
             }
             let recent = answers.isEmpty ? "" : "; I answered " + answers.joined(separator: ", ")
             return ("vote", "\(what) in term \(body.term): yes\(recent)")
-        case .timeoutNow(let term, let keepsFlows, _):
+        case .timeoutNow(let term, let keepsFlows, _, _):
             return ("handover", "take over after term \(term), now\(keepsFlows ? "; I keep my connections" : "")")
         case .handoverRequest(let target):
             return ("handover", "please hand over\(target.map { " to \(name($0))" } ?? "")")

@@ -178,8 +178,12 @@ struct TranscriptWorld {
             say(node, "tells its fence: yield the VIP, keep its connections")
             tellFence(node, until: nil, term: nodes[node].fence.term, order: order)
             nodes[node].fence.yields = true
-        case .forward(let member):
-            say(node, "forwards unknown connections to \(member.map { text.name($0) } ?? "nobody")")
+        case .forward(let route):
+            var words = route.map { text.name($0.next) } ?? "nobody"
+            for detour in route?.detours ?? [] {
+                words += "; from \(text.name(detour.from)) \(detour.to.map { "to \(text.name($0))" } ?? "nowhere")"
+            }
+            say(node, "forwards unknown connections to \(words)")
         case .tableChanged: break
         case .answer(let request, let outcome): say(node, "answers change \(request.number): \(text.tell(outcome))")
         case .note(let note): say(node, "\(note.kind.rawValue): \(note.text)")

@@ -14,7 +14,10 @@ import Testing
         .peers(boots: [1, .max, 0]), .reconfigured(members: members, keys: keys),
         .reconfigured(members: [members[0]], keys: []),
         .hold(until: Instant(nanoseconds: 1 << 50), term: 7, order: 9, release: [1, 2, 3]), .drop(order: 10), .bye,
-        .yield(order: 11), .forward(to: nil), .forward(to: MemberID(0)), .forward(to: MemberID(6)),
+        .yield(order: 11), .forward(to: nil), .forward(to: FlowRoute(MemberID(0))),
+        .forward(
+            to: FlowRoute(
+                MemberID(6), detours: [.init(from: MemberID(6), to: MemberID(0)), .init(from: MemberID(0), to: nil)])),
     ]
 
     @Test(arguments: commands) func commandsComeThrough(_ command: FenceCommand) {

@@ -20,7 +20,9 @@ private struct ModelGate {
 
     var hasTable = false
     var openUntil = Instant(nanoseconds: 0)
-    var forwarding: MemberID?
+    var forwarding: FlowRoute?
+    /// What isn't known waits.
+    var dropsUnknown = false
     var lines: [Line] = []
     /// Ended, which the fence doesn't know yet: what is written goes nowhere.
     var isDead = false
@@ -31,15 +33,23 @@ private struct ModelGate {
         if line.line == .install {
             self.hasTable = true
             forwarding = nil
+            dropsUnknown = false
             openUntil = now
         }
         if line.line == .remove { hasTable = false } else if !hasTable { return false }
         switch line.line {
         case .open: openUntil = now.advanced(by: line.time)
         case .serve, .close: openUntil = now
-        case .forward(let member): forwarding = member
-        case .keep: forwarding = nil
-        case .install, .remove, .learn, .remember: break
+        case .forward(let route):
+            forwarding = route
+            dropsUnknown = false
+        case .learn(let drops):
+            forwarding = nil
+            dropsUnknown = drops
+        case .keep:
+            forwarding = nil
+            dropsUnknown = false
+        case .install, .remove, .remember: break
         }
         return true
     }
@@ -66,7 +76,7 @@ private struct FenceModel {
     var story: [String] = []
     var violations: [String] = []
     var gate = ModelGate()
-    var forward: MemberID?
+    var forward: FlowRoute?
 
     init(seed: UInt64) {
         generator = SplitMix(seed: seed)
@@ -110,7 +120,7 @@ private struct FenceModel {
             order += 1
             tell(.yield(order: order))
         case 17:
-            forward = [nil, MemberID(1), MemberID(2)][Int(generator.next() % 3)]
+            forward = [nil, FlowRoute(MemberID(1)), FlowRoute(MemberID(2))][Int(generator.next() % 3)]
             tell(.forward(to: forward))
         case 18...22:
             executeGateLine(refusing: generator.next() % 40 == 0)
@@ -202,12 +212,12 @@ private struct FenceModel {
                 check(!holds.isEmpty, "a hold that was reported as done with opens the gate")
                 time = now.duration(to: until) - GateState.Timing.tick
                 check(
-                    now < gate.openUntil || gate.forwarding == forward,
-                    "what is to be forwarded is, before the gate opens")
+                    forward == nil || now < gate.openUntil || gate.forwarding == forward || gate.dropsUnknown,
+                    "what is to be forwarded is, before the gate opens, or waits")
                 if time < .milliseconds(1) { return state.step(.gate(.withheld(line: id)), now: now) }
             }
             if !gate.isDead { gate.lines.append(.init(line: line, id: id, time: time)) }
-        case .findFlows: state.step(.gate(.found(parts: Int(generator.next() % 3))), now: now)
+        case .findFlows: state.step(.gate(.found(parts: Int(generator.next() % 9))), now: now)
         case .report(let answer): reports.append(answer)
         }
     }

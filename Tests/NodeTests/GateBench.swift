@@ -313,16 +313,6 @@ final class GateBench {
         }
     }
 
-    /// A datagram to nobody: the kernel of that node asks for the host's Ethernet address first.
-    func greet(_ host: String, from node: Node) {
-        enter(node.space)
-        guard let address = SocketAddress(address: host, port: 9),
-            let descriptor = try? System.socket(address.family, SOCK_DGRAM.rawValue)
-        else { return }
-        _ = System.send(descriptor, [0], to: address)
-        Glibc.close(descriptor)
-    }
-
     /// A client's connection, under way.
     func connect(_ host: String, port: UInt16 = 9000) throws -> Int32 {
         enter(client)

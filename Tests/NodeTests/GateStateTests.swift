@@ -63,6 +63,9 @@ private struct GateStage {
         nowMs = untilMs
     }
 
+    /// The kernel says that the last line is in force.
+    mutating func commit() { tell(.gate(.committed(line: lastLine))) }
+
     mutating func hold(untilMs: Int) {
         order += 1
         tell(.hold(until: Self.at(untilMs), term: 1, order: order))
@@ -151,8 +154,10 @@ private struct GateStage {
         var stage = GateStage()
         stage.hold(untilMs: 1150)
         stage.forget()
+        stage.parts = 1
         stage.yield()
-        #expect(stage.lines == [.serve])
+        // It may own again soon, and knows its flows by then.
+        #expect(stage.lines == [.serve, .learn(dropsUnknown: false), .remember(part: 0), .forward(to: nil)])
         #expect(stage.reports == [dropped])
         stage.pass(untilMs: 5000)
         #expect(!stage.addressLines.contains(.remove(vip: 0)))
@@ -162,7 +167,43 @@ private struct GateStage {
         #expect(stage.reports == [dropped])
         stage.drop()
         #expect(stage.addressLines.last == .remove(vip: 0))
-        #expect(stage.lines.last == .close)
+        #expect(stage.lines.suffix(2) == [.close, .keep])
+    }
+
+    @Test func whoOwnsAgainForwardsWithOneLine() {
+        var stage = GateStage()
+        stage.hold(untilMs: 1150)
+        stage.parts = 3
+        stage.yield()
+        stage.forget()
+        stage.tell(.forward(to: FlowRoute(MemberID(1))))
+        stage.hold(untilMs: 1200)
+        #expect(stage.lines == [.forward(to: FlowRoute(MemberID(1))), .open(until: GateStage.at(1200))])
+    }
+
+    /// The VIP comes back to a node with so many connections that to name them all takes longer than clients should wait.
+    @Test func theGateOpensBeforeAllOfManyFlowsAreRemembered() {
+        var stage = GateStage()
+        stage.hold(untilMs: 1150)
+        stage.parts = 300
+        stage.nftWorks = false
+        stage.yield()
+        for _ in 0..<20 { stage.commit() }
+        #expect(stage.lines.last == .remember(part: 18))
+        stage.forget()
+        stage.nowMs += 8
+        stage.tell(.forward(to: FlowRoute(MemberID(1))))
+        stage.hold(untilMs: 1200)
+        for _ in 0..<3 { stage.commit() }
+        // What it doesn't know yet waits; then it goes on from where it was.
+        #expect(
+            stage.lines == [
+                .learn(dropsUnknown: true), .open(until: GateStage.at(1200)), .remember(part: 19),
+            ])
+        #expect(stage.reports == [.held(term: 1)])
+        while stage.lines.last != .remember(part: 299), stage.lines.count < 400 { stage.commit() }
+        stage.commit()
+        #expect(stage.lines.last == .forward(to: FlowRoute(MemberID(1))))
     }
 
     @Test func aHoldEndsAYield() {
@@ -171,7 +212,7 @@ private struct GateStage {
         stage.yield()
         stage.forget()
         stage.hold(untilMs: 1200)
-        #expect(stage.lines == [.open(until: GateStage.at(1200))])
+        #expect(stage.lines == [.open(until: GateStage.at(1200)), .keep])
         #expect(stage.reports == [.held(term: 1)])
         #expect(!stage.addressLines.contains(.remove(vip: 0)))
     }
@@ -189,16 +230,36 @@ private struct GateStage {
         var stage = GateStage()
         stage.parts = 2
         stage.forget()
-        stage.tell(.forward(to: MemberID(2)))
+        stage.tell(.forward(to: FlowRoute(MemberID(2))))
         stage.hold(untilMs: 1150)
         #expect(
             stage.lines == [
-                .remember(part: 0), .remember(part: 1), .forward(to: MemberID(2)), .open(until: GateStage.at(1150)),
+                .remember(part: 0), .remember(part: 1), .forward(to: FlowRoute(MemberID(2))),
+                .open(until: GateStage.at(1150)),
             ])
         stage.forget()
-        stage.tell(.forward(to: MemberID(1)))
+        stage.tell(.forward(to: FlowRoute(MemberID(1))))
         stage.tell(.forward(to: nil))
-        #expect(stage.lines == [.forward(to: MemberID(1)), .keep])
+        #expect(stage.lines == [.forward(to: FlowRoute(MemberID(1))), .keep])
+    }
+
+    /// The shell asks for a neighbour's Ethernet address, and writes the line again as long as it says so.
+    @Test func aNeighbourThatIsSoughtIsLookedForAgain() {
+        var stage = GateStage()
+        let route = FlowRoute(MemberID(2))
+        stage.tell(.forward(to: route))
+        stage.forget()
+        stage.tell(.gate(.seeking))
+        stage.pass(untilMs: 1004)
+        #expect(stage.lines == [])
+        stage.pass(untilMs: 1006)
+        #expect(stage.lines == [.forward(to: route)])
+        stage.pass(untilMs: 1900)
+        #expect(stage.lines == [.forward(to: route)], "once for each time")
+        stage.tell(.gate(.seeking))
+        stage.tell(.forward(to: nil))
+        stage.pass(untilMs: 2900)
+        #expect(stage.lines == [.forward(to: route), .keep], "not when nothing goes there any more")
     }
 
     @Test func whatBeginsWhileItHoldsIsRememberedFirst() {
@@ -206,8 +267,8 @@ private struct GateStage {
         stage.hold(untilMs: 1150)
         stage.forget()
         stage.parts = 1
-        stage.tell(.forward(to: MemberID(2)))
-        #expect(stage.lines == [.learn, .remember(part: 0), .forward(to: MemberID(2))])
+        stage.tell(.forward(to: FlowRoute(MemberID(2))))
+        #expect(stage.lines == [.learn(dropsUnknown: true), .remember(part: 0), .forward(to: FlowRoute(MemberID(2)))])
     }
 
     @Test func aRefusalMeansANewNftANewTableAndNothingHeldMeanwhile() {
@@ -255,6 +316,63 @@ private struct GateStage {
         stage.tell(.gate(.disturbed))
         #expect(stage.lines == [.install, .open(until: GateStage.at(1150))])
         #expect(stage.reports == [.warning("somebody else changed the gate's table: it is installed anew")])
+    }
+
+    /// Behind no gate its address would answer beside the new owner's, for as long as `nft` fails.
+    @Test func whoYieldsKeepsNoAddressWithoutATable() {
+        var stage = GateStage()
+        stage.hold(untilMs: 1150)
+        stage.yield()
+        stage.forget()
+        stage.nftWorks = false
+        stage.tell(.gate(.disturbed))
+        #expect(stage.addressLines == [.remove(vip: 0)])
+        stage.tell(.gate(.refused(line: stage.lastLine, reason: "x")))
+        stage.pass(untilMs: 1900)
+        #expect(stage.addressLines == [.remove(vip: 0)])
+        stage.nftWorks = true
+        stage.tell(.gate(.refused(line: stage.lastLine, reason: "x")))
+        stage.pass(untilMs: 3000)
+        #expect(stage.lines.contains(.serve))
+        #expect(stage.addressLines.prefix(2) == [.remove(vip: 0), .put(vip: 0)], "back behind the new one")
+        #expect(!stage.reports.contains(.restored("v")), "it was nobody else's doing")
+    }
+
+    @Test func anNftThatHangsAtFirstIsReplacedAndItsSuccessorUsed() {
+        var state = FenceState(vips: ["v"], gate: .ifUsable, lineGrace: .milliseconds(40), now: GateStage.at(1000))
+        var said: [FenceAnswer] = []
+        var starts: [Int] = []
+        var last: UInt64?
+        func act(_ nowMs: Int) {
+            while let effect = state.nextEffect() {
+                switch effect {
+                case .report(let answer): said.append(answer)
+                case .look: state.step(.looked(present: [false], strays: []), now: GateStage.at(nowMs))
+                case .gate(.start): starts.append(nowMs)
+                case .gate(.stop): state.step(.gate(.stopped), now: GateStage.at(nowMs))
+                case .gate(.write(_, let id)): last = id
+                case .write(.put, _, _): state.step(.appeared(vip: 0), now: GateStage.at(nowMs))
+                default: break
+                }
+            }
+        }
+        for ms in 1000..<7000 {
+            if ms % 30 == 0, ms > 2500 {
+                state.step(.hold(until: GateStage.at(ms + 150), term: 1, order: UInt64(ms)), now: GateStage.at(ms))
+            }
+            state.step(.tick, now: GateStage.at(ms))
+            act(ms)
+            // The third works.
+            if starts.count == 3, let line = last {
+                last = nil
+                state.step(.gate(.committed(line: line)), now: GateStage.at(ms))
+                act(ms)
+            }
+        }
+        #expect(starts == [1000, 3000, 6000], "after a second's patience, with growing pauses")
+        #expect(said.first == .gate(isUsable: false, reason: "nft gave no answer within a second"))
+        #expect(said.contains(.held(term: 1)), "held without a gate meanwhile")
+        #expect(said.last == .gate(isUsable: true, reason: ""))
     }
 
     @Test func aNodeThatNeedsAGateAndHasNoneHoldsNothing() {

@@ -252,6 +252,49 @@ struct GateTests {
         _ = scratch
     }
 
+    /// Somebody else's ruleset may have kept it from its work.
+    @Test func anNftThatHangsAtFirstIsReplaced() throws {
+        let scratch = Scratch()
+        let hung = scratch.file("hung")
+        let hangs = "[ -f \(hung) ] && exec $(PATH=/usr/sbin:/sbin:/usr/bin:/bin command -v nft) -i"
+        try withNft("#!/bin/sh\n\(hangs)\n: >\(hung)\nexec /bin/sleep 100") { script in
+            let bench = try GateBench.standing(program: script)
+            defer { bench.close() }
+            let node = bench.nodes[0]
+            #expect(node.answers.first == .gate(isUsable: false, reason: "nft gave no answer within a second"))
+            #expect(bench.lead(node), "without a gate meanwhile")
+            #expect(bench.live(6000) { _ in node.has(.gate(isUsable: true, reason: "")) }, "\(node.answers)")
+            bench.live(30)
+            bench.forget()
+            #expect(bench.live(1000) { $0.lastClaim(of: node) != nil }, "it still holds")
+            let end = bench.ms(node.until)
+            bench.freeze(node)
+            bench.live(400)
+            #expect((bench.lastClaim(of: node) ?? 0) - end < GateBench.grace.milliseconds + 15, "behind a gate now")
+        }
+    }
+
+    /// What this node begins itself must not come from the VIP: the answers would go to whoever owns it.
+    @Test func theVIPIsNoSourceOfOwnConnections() throws {
+        let bench = try GateBench.standing(vips: bothVIPs)
+        defer { bench.close() }
+        let node = bench.nodes[0]
+        // The VIP is the first address of its interface, as after a new lease of a DHCP client.
+        _ = bench.inside(node, "ip addr del 10.88.0.11/24 dev eth0; ip addr del fd88::11/64 dev eth0")
+        #expect(bench.lead(node))
+        _ = bench.inside(
+            node,
+            "ip addr add 10.88.0.11/24 dev eth0; ip addr add fd88::11/64 dev eth0 nodad; "
+                + "ip route add 10.99.0.0/16 dev eth0; ip route add default via 10.88.0.50; "
+                + "ip -6 route add default via fd88::50")
+        for host in ["10.88.0.50", "10.99.0.1", "192.0.2.1", "fd88::50", "2001:db8::1"] {
+            let route = bench.inside(node, "ip route get \(host)")
+            #expect(route.contains("src 10.88.0.11 ") || route.contains("src fd88::11 "), "\(route)")
+        }
+        bench.forget()
+        #expect(bench.live(1000) { $0.lastClaim(of: node) != nil && $0.lastClaim(of: node, isIPv6: true) != nil })
+    }
+
     @Test func withoutAUsableNftItSaysWhyAndHoldsWithoutOrNotAtAll() throws {
         let cases = [
             ("", "no nft on PATH: install nftables"),

@@ -15,7 +15,7 @@ enum FenceCommand {
     case hold(until: Instant, term: UInt64, order: UInt64)
     case drop(order: UInt64)
     case yield(order: UInt64)
-    case forward(to: Int?)
+    case forward(to: FlowRoute?)
     /// The connections kept after a yield are over.
     case drained
     /// A hold's end may have come.
@@ -46,7 +46,7 @@ struct FenceModel {
     /// It serves connections that it kept in a planned move.
     fileprivate(set) var isYielding = false
     /// Where packets go that belong to no connection of this node.
-    fileprivate(set) var forwardsTo: Int?
+    fileprivate(set) var route: FlowRoute?
     fileprivate(set) var until: Instant?
     fileprivate(set) var term: UInt64 = 0
     /// The last order taken in.
@@ -73,7 +73,7 @@ struct FenceModel {
     fileprivate var boot: UInt64 = 0
     fileprivate var envelope: Envelope?
     /// The main process's end: what a new fence is told, and what it is told of an old one.
-    fileprivate var wantedForward: Int?
+    fileprivate var wantedRoute: FlowRoute?
     fileprivate var lastOrder: UInt64 = 0
     fileprivate var lostOrder: UInt64?
 }
@@ -102,7 +102,7 @@ extension ClusterWorld {
         let at = now + random.within(settings.fenceNs)
         nodes[node].fence.busyUntil = at
         planFence(node, .swept(hasGate: hasGate), at: at)
-        if let target = nodes[node].fence.wantedForward { planFence(node, .forward(to: target), at: at) }
+        if let route = nodes[node].fence.wantedRoute { planFence(node, .forward(to: route), at: at) }
     }
 
     private func planFence(_ node: Int, _ command: FenceCommand, at time: UInt64) {
@@ -128,7 +128,7 @@ extension ClusterWorld {
         case .drop(let order), .yield(let order):
             nodes[node].fence.lastOrder = order
             if nodes[node].fence.isDead { nodes[node].fence.lostOrder = order }
-        case .forward(let target): nodes[node].fence.wantedForward = target
+        case .forward(let route): nodes[node].fence.wantedRoute = route
         default: break
         }
         guard !nodes[node].fence.isDead else { return }
@@ -159,7 +159,7 @@ extension ClusterWorld {
             close(node)
             planFence(node, .drained, at: now + random.within(settings.drainNs))
         case .drained: if nodes[node].fence.isYielding { step(node, .drained) }
-        case .forward(let target): forward(node, to: target)
+        case .forward(let route): forward(node, to: route)
         case .expire: expire(node)
         case .orphaned:
             nodes[node].fence.isYielding = false
@@ -227,10 +227,10 @@ extension ClusterWorld {
         nodes[node].fence.lostOrder = nil
     }
 
-    private func forward(_ node: Int, to target: Int?) {
-        guard nodes[node].fence.forwardsTo != target else { return }
-        nodes[node].fence.forwardsTo = target
-        tell("n\(node) forwards what it doesn't know to \(target.map { "n\($0)" } ?? "nobody")")
+    private func forward(_ node: Int, to route: FlowRoute?) {
+        guard nodes[node].fence.route != route else { return }
+        nodes[node].fence.route = route
+        tell("n\(node) forwards what it doesn't know to \(route.map { "n\($0.next.index)" } ?? "nobody")")
         checkForwarding(node)
     }
 
@@ -379,8 +379,8 @@ extension ClusterWorld {
 
     /// A new main process knows nothing of what an earlier one said to its fence.
     func forgetFence(_ node: Int) {
-        nodes[node].fence.forwardsTo = nil
-        nodes[node].fence.wantedForward = nil
+        nodes[node].fence.route = nil
+        nodes[node].fence.wantedRoute = nil
         nodes[node].fence.lastOrder = 0
         nodes[node].fence.lostOrder = nil
     }

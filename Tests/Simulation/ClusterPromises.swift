@@ -85,7 +85,7 @@ extension ClusterWorld {
         case .released(let term):
             checks.noteReleased(from, term)
             tell("n\(from) tells n\(to) that it let go, up to term \(term)")
-        case .timeoutNow(let term, _, _):
+        case .timeoutNow(let term, _, _, _):
             checks.promises.offers[to] = max(checks.promises.offers[to], term)
             tell("n\(from) asks n\(to) to take over from term \(term)")
         case .voteReply(let reply) where reply.granted && !reply.isPreVote: checkVoteSent(reply, from: from, to: to)
@@ -189,10 +189,14 @@ extension ClusterWorld {
     /// A node that was without power or stood still as a whole answered nobody meanwhile.
     private func isEnding(_ node: Int) -> Bool { nodes[node].member == nil || nodes[node].fence.isDead }
 
-    /// Packets are passed on along `forwardsTo`: never to the node itself, and in a circle (each hop costs a packet a
+    /// Packets are passed on along `route`: never to the node itself, and in a circle (each hop costs a packet a
     /// life) only until digests tell.
     func checkForwarding(_ node: Int) {
-        if nodes[node].fence.forwardsTo == node { return checks.fail("n\(node) forwards to itself") }
+        if let route = nodes[node].fence.route,
+            route.next.index == node || route.detours.contains(where: { $0.to?.index == node })
+        {
+            return checks.fail("n\(node) forwards to itself")
+        }
         guard hasForwardingLoop else { return checks.promises.loopSince = nil }
         guard checks.promises.loopSince == nil else { return }
         watchLoop()
@@ -210,17 +214,21 @@ extension ClusterWorld {
         }
     }
 
-    private var hasForwardingLoop: Bool {
-        for start in nodes.indices {
-            var place = start
-            for _ in nodes.indices {
-                let fence = nodes[place].fence
-                // Without a gate nothing is forwarded; one that stands still can't be told otherwise.
-                guard let next = fence.forwardsTo, fence.hasGate, !fence.isDead, !fence.isFrozen else { break }
-                place = next
-                if place == start { return true }
-            }
+    private var hasForwardingLoop: Bool { nodes.indices.contains { packetWay(from: $0).isCircle } }
+
+    /// Where a packet of no connection there passes that a client sends to a node: every node that gets it, in order.
+    package func packetWay(from start: Int) -> (nodes: [Int], isCircle: Bool) {
+        var way = [start]
+        var hops: Set<[Int]> = []
+        // Without a gate nothing is forwarded; one that stands still can't be told otherwise.
+        while let place = way.last, let route = nodes[place].fence.route, nodes[place].fence.hasGate,
+            !nodes[place].fence.isDead, !nodes[place].fence.isFrozen
+        {
+            let sender = way.dropLast().last
+            guard let next = route.next(from: sender.map { MemberID($0) }) else { break }
+            if !hops.insert([place, next.index, sender ?? -1]).inserted { return (way, true) }
+            way.append(next.index)
         }
-        return false
+        return (way, false)
     }
 }

@@ -302,7 +302,7 @@ final class ClusterWorld {
             commandFence(node, .hold(until: until, term: term, order: order))
         case .drop(let order): commandFence(node, .drop(order: order))
         case .yield(let order): commandFence(node, .yield(order: order))
-        case .forward(let member): commandFence(node, .forward(to: member?.index))
+        case .forward(let route): commandFence(node, .forward(to: route))
         case .tableChanged: break
         case .answer(let request, let outcome): answered(request, outcome, node)
         case .note(let note):

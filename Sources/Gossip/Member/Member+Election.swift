@@ -39,6 +39,16 @@ struct Handover: Sendable {
     let deadline: Instant
 }
 
+/// What a leader that hands over told the candidate.
+struct Transfer: Sendable {
+    let from: MemberID
+    let term: UInt64
+    let keepsFlows: Bool
+    let isAutomatic: Bool
+    /// Whose connections it knew of, by member; empty when it said nothing of that.
+    let drained: [UInt64]
+}
+
 extension Member {
     var mayCampaign: Bool { !hasResigned && mayVote }
 
@@ -90,6 +100,7 @@ extension Member {
         currentLeader = leader
         leaderOwnsVIP = false
         if let leader {
+            peers[leader.index].ledTerm = term
             note(.leaderElected, "\(configuration.name(leader)) leads in term \(term)")
         }
     }
@@ -383,16 +394,17 @@ extension Member {
     /// Tells the target to campaign as soon as it has the whole log (dissertation, 3.10).
     mutating func pushHandover() {
         guard let handover, peers[handover.target.index].matchIndex == log.lastIndex else { return }
-        let message = Message.timeoutNow(term: term, keepsFlows: movedTerm == term, isAutomatic: isMoveAutomatic)
+        let keepsFlows = movedTerm == term
+        let message = Message.timeoutNow(
+            term: term, keepsFlows: keepsFlows, isAutomatic: isMoveAutomatic,
+            drained: keepsFlows ? peers.map(\.drainedTerm) : [])
         send(message, to: handover.target)
     }
 
-    mutating func receiveTimeoutNow(
-        term: UInt64, keepsFlows: Bool, isAutomatic: Bool, from sender: MemberID, now: Instant
-    ) {
-        guard term == self.term, role == .follower, sender == currentLeader, mayCampaign else { return }
+    mutating func receiveTimeoutNow(_ transfer: Transfer, now: Instant) {
+        guard transfer.term == term, role == .follower, transfer.from == currentLeader, mayCampaign else { return }
         isTransferCampaign = true
-        transfer = (sender, term, keepsFlows, isAutomatic)
+        self.transfer = transfer
         becomeCandidate(now: now)
     }
 

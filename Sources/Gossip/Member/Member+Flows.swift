@@ -10,23 +10,40 @@
 //
 // Moves may follow each other before the first one's connections are over. Then each node that has some of an earlier
 // term passes on what it doesn't know to the one that drains a still earlier term: the owner first, then down the terms.
-// Terms only go down on the way, so no packet goes in circles; and a node that owns the VIP again is at the head of it.
-// For the moment in which it comes to own it again (until its next digest) the node before it still passes on to it what
-// it doesn't know: a packet of nobody's connection goes to and fro then until its TTL ends, one of its own is saved.
+// Terms only go down on the way, so no packet goes in circles.
+//
+// A node that comes to own the VIP again is at the head of the chain and, until its next digest, lower down, too: what it
+// owned before, clients send to the node before it until they hear who owns the VIP, and that one must pass it back. So
+// each node looks at who sent a packet. What comes from a node further down goes on below that one, for it has been
+// there; what comes from one further up goes on below this node, past those that have led since: they are further up, too.
+// n1, n3 and n2 own the VIP one after the other, then n1 again:
+//
+//   client ─▶ n1, owner again ──▶ n2 ─ (from n1: not back to it) ─▶ n3
+//   client ─▶ n2, which it takes for the owner ──▶ n1, if it is n1's ─ (from n2: what is below that) ─▶ n3
 
 extension Member {
     /// In a move to this member (nil: to anyone) connections can go on: both have a gate, one to be silent behind, one to
-    /// forward with.
+    /// forward with, and they are neighbours.
     public func movesKeepFlows(to target: MemberID?, now: Instant) -> Bool {
         let candidates = configuration.peers.filter { isHeard($0, now: now) && (target == nil || $0 == target) }
         return hasGate && configuration.hasVIP && !candidates.isEmpty
-            && candidates.allSatisfy { peers[$0.index].digest?.condition.hasGate ?? false }
+            && candidates.allSatisfy {
+                peers[$0.index].digest?.condition.hasGate ?? false && !offLink.contains($0)
+            }
     }
 
     /// As the new leader after a planned move: what the old one keeps is forwarded from the first moment.
     mutating func takeOverFlows() {
-        guard isTransferCampaign, let transfer, transfer.keepsFlows else { return }
-        peers[transfer.from.index].drainedTerm = transfer.term
+        guard isTransferCampaign else { return }
+        for peer in configuration.peers { peers[peer.index].drainedTerm = drainedTermAfterTransfer(peer) }
+    }
+
+    /// The old owner was the head of the chain, and knows more of it than the last digests have told.
+    private func drainedTermAfterTransfer(_ peer: MemberID) -> UInt64 {
+        let known = peers[peer.index].drainedTerm
+        guard let transfer, transfer.keepsFlows else { return known }
+        if peer == transfer.from { return transfer.term }
+        return transfer.drained.indices.contains(peer.index) ? max(known, transfer.drained[peer.index]) : known
     }
 
     /// The term whose connections this member is about to keep: deposed in a move, it hasn't heard its successor yet. Were
@@ -46,21 +63,37 @@ extension Member {
     /// Tells the fence where packets go that belong to no connection of this node, when that changes.
     mutating func forwardFlows(now: Instant) {
         guard hasGate, configuration.hasVIP else { return }
-        let target = forwardTarget(now: now)
-        guard target != forwardsTo else { return }
-        forwardsTo = target
-        emit(.forward(to: target))
+        let route = flowRoute(now: now)
+        guard route != flowsGo else { return }
+        flowsGo = route
+        emit(.forward(to: route))
     }
 
-    private func forwardTarget(now: Instant) -> MemberID? {
+    private func flowRoute(now: Instant) -> FlowRoute? {
+        let isTaking = role == .candidate && isTransferCampaign && transfer?.keepsFlows ?? false
+        let isHead = role == .leader || isTaking
         // Deposed in a move, it stays the owner until it hears its successor, and what reaches it goes where it went.
-        let below = role == .leader ? term : max(drainedTerm, drainEnd?.term ?? 0, heldUntil == nil ? 0 : lastLedTerm)
-        return configuration.peers
-            .filter {
-                let drained = peers[$0.index].drainedTerm
-                return drained > 0 && (drained < below || breaks(.forwardsUpward)) && isAlive($0, now: now)
+        let below = isHead ? term : max(drainedTerm, drainEnd?.term ?? 0, heldUntil == nil ? 0 : lastLedTerm)
+        let chain = configuration.peers
+            .map { peer in
+                // The votes are still out, but the fence needs a moment to be ready for it.
+                (peer: peer, term: isTaking ? drainedTermAfterTransfer(peer) : peers[peer.index].drainedTerm)
             }
-            .max { peers[$0.index].drainedTerm < peers[$1.index].drainedTerm }
+            .filter { $0.term > 0 && ($0.term < below || breaks(.forwardsUpward)) && isAlive($0.peer, now: now) }
+            .sorted { $0.term > $1.term }
+            .map(\.peer)
+        let led = peers.map(\.ledTerm)
+        let hasRisen = { (peer: MemberID) in led[peer.index] > below }
+        guard let first = chain.first(where: hasRisen) ?? chain.first else { return nil }
+        let next = { (sender: MemberID) -> MemberID? in
+            if let place = chain.firstIndex(of: sender), !hasRisen(sender) {
+                return chain[(place + 1)...].first { !hasRisen($0) }
+            }
+            // With nobody else to ask, one that has risen may know more.
+            return chain.first { $0 != sender && !hasRisen($0) } ?? (chain.contains(sender) ? sender : nil)
+        }
+        let detours = configuration.peers.map { FlowRoute.Detour(from: $0, to: next($0)) }.filter { $0.to != first }
+        return FlowRoute(first, detours: detours)
     }
 
     /// This member serves or passes on packets for the VIP, which another one owns.

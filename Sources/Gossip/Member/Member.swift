@@ -30,6 +30,8 @@ struct Peer: Sendable {
     var wasAlive = false
     /// It still serves connections of a VIP that it gave away in a planned move, after this term; 0: it doesn't.
     var drainedTerm: UInt64 = 0
+    /// The last term that it was seen to lead.
+    var ledTerm: UInt64 = 0
     /// Round trip of the last digest exchange.
     var roundTrip: Duration?
     /// As pre-candidate: a part of its log that isn't newer than this member's yet.
@@ -78,7 +80,7 @@ public struct Member: Sendable {
     /// The move that is being prepared or under way was nobody's wish but the leader's own.
     var isMoveAutomatic = false
     /// What `timeoutNow` said to this candidate.
-    var transfer: (from: MemberID, term: UInt64, keepsFlows: Bool, isAutomatic: Bool)?
+    var transfer: Transfer?
     var hasResigned = false
     /// It began with nothing on disk, a new cluster's member or one whose disk was lost and with it what it promised, and
     /// hasn't been brought up to date since, perhaps not in several lives.
@@ -131,7 +133,10 @@ public struct Member: Sendable {
     var drainedTerm: UInt64 = 0
     /// The same term, when they are over, and until when others may still send packets here.
     var drainEnd: (term: UInt64, at: Instant)?
-    var forwardsTo: MemberID?
+    /// They can't be neighbours: a move to them keeps no connections.
+    var offLink: [MemberID] = []
+    /// What the fence was told of it last.
+    var flowsGo: FlowRoute?
 
     // Fitness
     var answersClients = true
@@ -226,6 +231,7 @@ public struct Member: Sendable {
         case .fitness(let answersClients, let reachesGateway):
             self.answersClients = answersClients
             self.reachesGateway = reachesGateway
+        case .offLink(let members): offLink = members
         case .drained: drained(now: now)
         case .forceLeader: forceLeader(now: now)
         case .requestHandover(let target): requestHandover(to: target, now: now)
@@ -340,9 +346,10 @@ public struct Member: Sendable {
         case .appendReply(let body): receive(body, from: sender, now: now)
         case .voteRequest(let body): receive(body, from: sender, now: now)
         case .voteReply(let body): receive(body, from: sender, now: now)
-        case .timeoutNow(let term, let keepsFlows, let isAutomatic):
-            receiveTimeoutNow(
-                term: term, keepsFlows: keepsFlows, isAutomatic: isAutomatic, from: sender, now: now)
+        case .timeoutNow(let term, let keepsFlows, let isAutomatic, let drained):
+            let transfer = Transfer(
+                from: sender, term: term, keepsFlows: keepsFlows, isAutomatic: isAutomatic, drained: drained)
+            receiveTimeoutNow(transfer, now: now)
         case .handoverRequest(let target):
             if isMember(target) { receiveHandoverRequest(to: target, from: sender, now: now) }
         case .released(let term): learnReleased(sender, upTo: term, now: now)

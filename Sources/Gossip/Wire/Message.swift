@@ -156,7 +156,8 @@ public enum Message: Equatable, Sendable {
     /// - Parameters:
     ///   - keepsFlows: it goes on serving the connections it has, and the successor forwards what belongs to them.
     ///   - isAutomatic: no operator asked for it.
-    case timeoutNow(term: UInt64, keepsFlows: Bool, isAutomatic: Bool)
+    ///   - drained: by member, the term whose connections it keeps, 0 for none, as far as the sender knows; or empty.
+    case timeoutNow(term: UInt64, keepsFlows: Bool, isAutomatic: Bool, drained: [UInt64])
     /// The sender let go of the VIP and will not own it again in this term or an earlier one. Sent by an old leader,
     /// or by its fence when its main process died.
     case released(term: UInt64)
@@ -206,11 +207,12 @@ extension Message {
         case .voteReply(let body):
             writer.byte(4)
             body.write(to: &writer)
-        case .timeoutNow(let term, let keepsFlows, let isAutomatic):
+        case .timeoutNow(let term, let keepsFlows, let isAutomatic, let drained):
             writer.byte(5)
             writer.varint(term)
             writer.flag(keepsFlows)
             writer.flag(isAutomatic)
+            writer.list(drained) { $0.varint($1) }
         case .released(let term):
             writer.byte(6)
             writer.varint(term)
@@ -258,7 +260,9 @@ extension Message {
         case 3: self = .voteRequest(VoteRequest(from: &reader))
         case 4: self = .voteReply(VoteReply(from: &reader))
         case 5:
-            self = .timeoutNow(term: reader.ordinal(), keepsFlows: reader.flag(), isAutomatic: reader.flag())
+            self = .timeoutNow(
+                term: reader.ordinal(), keepsFlows: reader.flag(), isAutomatic: reader.flag(),
+                drained: reader.list { $0.ordinal() })
         case 6: self = .released(term: reader.ordinal())
         case 7: self = .digest(Digest(from: &reader))
         case 8: self = .views(ViewDelta(from: &reader))

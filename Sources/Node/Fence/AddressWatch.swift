@@ -96,6 +96,22 @@ struct AddressWatch: ~Copyable {
         return nil
     }
 
+    /// Has the kernel ask for a neighbour's Ethernet address, as if something was to be sent to it (RTM_NEWNEIGH with
+    /// NTF_USE). What comes of it `hardware` tells later.
+    mutating func seek(_ neighbour: SocketAddress, on interface: UInt32) {
+        sequence += 1
+        var body: [UInt8] = [UInt8(neighbour.isIPv6 ? AF_INET6 : AF_INET), 0, 0, 0]
+        Netlink.append(interface, to: &body)
+        // State 2, flags 1, type 1; NDA_DST.
+        body += [0, 0, 1, 0]
+        Netlink.append(UInt16(4 + neighbour.hostBytes.count), to: &body)
+        Netlink.append(UInt16(1), to: &body)
+        let request = NetlinkMessage.request(
+            kind: Self.newNeighbour, flags: NetlinkMessage.flagRequest | NetlinkMessage.flagCreate, sequence: sequence,
+            body: body + neighbour.hostBytes)
+        _ = FenceSystem.write(question, request)
+    }
+
     /// Whether the kernel lets this process change addresses here (CAP_NET_ADMIN in the namespace that owns the network).
     /// Asks it to remove an address from an interface that can't exist: it says EPERM before it looks any further.
     mutating func mayChangeAddresses() -> Bool {

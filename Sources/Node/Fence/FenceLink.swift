@@ -23,7 +23,7 @@ struct FenceLink: ~Copyable {
     private var retryAt = Instant(nanoseconds: 0)
     private var endedProcesses: [Int32] = []
     private var boots: [UInt64] = []
-    private var forwardTo: MemberID?
+    private var forwardTo: FlowRoute?
     /// The main process has heard what this fence can do.
     private var isReady = false
     /// Not taken yet, oldest first; whoever says a `hold` again and again says everything else once.
@@ -101,12 +101,12 @@ struct FenceLink: ~Copyable {
         put(.yield(order: order))
     }
 
-    /// From now on packets of connections that didn't begin here go to `member`; nil: no more. To be said before the
+    /// From now on packets of connections that didn't begin here go this way; nil: no more. To be said before the
     /// `hold` that it belongs to. It outlives the fence: a new one is told again.
-    mutating func forward(to member: MemberID?) {
-        if member == forwardTo { return }
-        forwardTo = member
-        put(.forward(to: member))
+    mutating func forward(to route: FlowRoute?) {
+        if route == forwardTo { return }
+        forwardTo = route
+        put(.forward(to: route))
     }
 
     /// The members' boots by index, as `Envelope.knownBoots` gives them; only changes are passed on.

@@ -87,9 +87,9 @@ enum FenceCommand: Sendable, Equatable {
     /// A planned move: answer ARP and neighbour solicitations no more, which ends with `dropped`, but keep the address
     /// and take what still comes for it, until a `drop`, a `hold` or the end. Without a gate the same as `drop`.
     case yield(order: UInt64)
-    /// From now on TCP packets for a VIP that belong to no connection begun here go to this member; nil: no more. A
-    /// gate that is closed does not open before it is so.
-    case forward(to: MemberID?)
+    /// From now on TCP packets for a VIP that belong to no connection begun here go this way; nil: no more. A
+    /// gate that is closed does not open before it is so, or before they wait for it.
+    case forward(to: FlowRoute?)
 }
 
 /// Why a fence let go.
@@ -169,10 +169,15 @@ extension FenceCommand {
         case .yield(let order):
             writer.byte(6)
             writer.varint(order)
-        case .forward(let member):
+        case .forward(let route):
             writer.byte(7)
-            // 0 is nobody.
-            writer.varint(member.map { $0.index + 1 } ?? 0)
+            Self.write(route?.next, to: &writer)
+            guard let route else { break }
+            writer.varint(route.detours.count)
+            for detour in route.detours {
+                writer.varint(detour.from.index)
+                Self.write(detour.to, to: &writer)
+            }
         }
         return writer.bytes
     }
@@ -195,14 +200,30 @@ extension FenceCommand {
         case 5: command = .bye
         case 6: command = .yield(order: reader.varint())
         case 7:
-            let place = reader.count(limit: Limits.membersMax)
-            command = .forward(to: place == 0 ? nil : MemberID(place - 1))
+            guard let next = member(&reader) else {
+                command = .forward(to: nil)
+                break
+            }
+            let detours = (0..<reader.count(limit: Limits.membersMax)).map { _ in
+                FlowRoute.Detour(from: MemberID(reader.count(limit: Limits.membersMax)), to: member(&reader))
+            }
+            command = .forward(to: FlowRoute(next, detours: detours))
         case 8:
             guard let members = members(&reader) else { return nil }
             command = .reconfigured(members: members, keys: keys(&reader))
         default: return nil
         }
         return reader.finished ? command : nil
+    }
+
+    /// 0 is nobody.
+    private static func write(_ member: MemberID?, to writer: inout ByteWriter) {
+        writer.varint(member.map { $0.index + 1 } ?? 0)
+    }
+
+    private static func member(_ reader: inout ByteReader) -> MemberID? {
+        let place = reader.count(limit: Limits.membersMax)
+        return place == 0 ? nil : MemberID(place - 1)
     }
 
     private static func write(_ members: [SocketAddress], to writer: inout ByteWriter) {

@@ -178,7 +178,7 @@ struct FenceProcess: ~Copyable {
             step(.hold(until: until, term: term, order: order))
         case .drop(let order): step(.drop(order: order))
         case .yield(let order): step(.yield(order: order))
-        case .forward(let member): step(.forward(to: member))
+        case .forward(let route): step(.forward(to: route))
         case .bye: step(.bye)
         }
     }
@@ -287,6 +287,7 @@ struct FenceProcess: ~Copyable {
             // What others did before this line must not be taken for something that came after it.
             hearGate()
             if let event = gate.write(line, id: id, addresses: &watch) { step(.gate(event)) }
+            if case .forward = line, gate.seeks { step(.gate(.seeking)) }
             for complaint in gate.takeComplaints() { warn(complaint) }
         case .findFlows: step(.gate(.found(parts: gate.findFlows())))
         case .report(let answer): report(answer)
@@ -308,9 +309,11 @@ struct FenceProcess: ~Copyable {
         switch line {
         case .put(let index):
             let vip = settings.vips[index]
-            // An IPv6 VIP is deprecated from the start, or the kernel would choose it, as the longest match, as the source of
-            // this node's own connections to servers (RFC 6724, 5, rules 3 and 8): their answers go to the owner.
-            let options = vip.address.isIPv6 ? "preferred_lft 0 nodad" : "preferred_lft 1"
+            // The kernel must not choose a VIP as the source of this node's own connections to servers: their answers go
+            // to whoever owns it. It would choose an IPv6 one as the longest match, so that is deprecated from the
+            // start (RFC 6724, 5, rules 3 and 8); and an IPv4 one where it is the interface's first address, deprecated
+            // or not, but not one of scope host.
+            let options = vip.address.isIPv6 ? "preferred_lft 0 nodad" : "preferred_lft 1 scope host"
             return "addr replace \(vip.text) dev \(vip.interface) valid_lft 1 \(options)"
         case .remove(let index):
             return "addr del \(settings.vips[index].text) dev \(settings.vips[index].interface)"

@@ -25,7 +25,7 @@ extension FenceState {
         case drop(order: UInt64)
         /// Answer no more, but keep the addresses and take what still comes.
         case yield(order: UInt64)
-        case forward(to: MemberID?)
+        case forward(to: FlowRoute?)
         /// The main process is gone.
         case closed
         case bye

@@ -126,7 +126,7 @@ struct FenceState: Sendable {
         case .yield(let order):
             lastOrder = order
             yield(now)
-        case .forward(let member): gate.forwardTo = member
+        case .forward(let route): gate.forwardTo = route
         case .closed: leave(.closed, now)
         case .bye: leave(.bye, now)
         case .appeared(let vip): appeared(vip, now)
@@ -165,7 +165,7 @@ struct FenceState: Sendable {
         } else if !toolRuns {
             times.append(toolStartAt)
         } else if !isEmptied {
-            for slot in slots where keeping ? mayPut : slot.present {
+            for slot in slots where keeping && !isBare ? mayPut : slot.present {
                 times.append(slot.dueAt)
             }
             if !strays.isEmpty { times.append(clearAt) }
@@ -268,6 +268,9 @@ struct FenceState: Sendable {
         {
             inFlight.removeFirst(removal + 1)
             worked()
+            // Not somebody else's doing.
+            slots[vip].confirmed = false
+            slots[vip].dueAt = now
         }
         gone(vip, now)
     }
@@ -367,6 +370,9 @@ struct FenceState: Sendable {
 
     /// Whoever yields must stay silent, also if his address comes back.
     private var mayPut: Bool { holding ? gate.allowsAddress : gate.isSilent }
+    /// Yields, and somebody took the gate away: the address would answer beside its new owner. It is back behind the next
+    /// gate, a moment later for the connections that it has.
+    private var isBare: Bool { yielding && gate.isLost }
 
     private var stuckAfter: Duration { keeping ? Timing.stuckHolding : Timing.stuckLettingGo }
 
@@ -379,7 +385,7 @@ struct FenceState: Sendable {
         }
         tendGate(now)
         if toolRuns, !looking, !isEmptied {
-            if !keeping { remove(now) } else if mayPut { put(now) }
+            if !keeping || isBare { remove(now) } else if mayPut { put(now) }
             clear(now)
         }
         announce(now)
@@ -455,7 +461,7 @@ struct FenceState: Sendable {
     }
 
     private mutating func remove(_ now: Instant) {
-        for vip in slots.indices where now >= slots[vip].dueAt {
+        for vip in slots.indices where now >= slots[vip].dueAt || isBare {
             let adding = inFlight.contains { $0.line == .put(vip: vip) }
             let removing = inFlight.contains { $0.line == .remove(vip: vip) }
             if slots[vip].present || adding, !removing { write(.remove(vip: vip), before: nil, now) }

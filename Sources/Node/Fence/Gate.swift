@@ -15,6 +15,7 @@ struct Gate: ~Copyable {
     /// Readable when the kernel has something to say.
     let watchDescriptor: Int32?
     private var watchProblem = ""
+    private var links: LinkCheck?
     private var table: GateTable
     /// Added to the numbers of lines, so that no two lives of a fence use the same.
     private let lineBase: UInt32
@@ -27,13 +28,21 @@ struct Gate: ~Copyable {
     private var waiting: [GateState.Event] = []
     private var complaints: [String] = []
 
-    static let flowsMax = 8192
+    /// Since when nodes are sought whose Ethernet addresses a route needs.
+    private var sought: (route: FlowRoute, since: Instant)?
+    /// The last line that was written is to be written again when they may be known.
+    private(set) var seeks = false
+
+    static let flowsMax = 16_384
+    /// The kernel asks three times, a second apart.
+    private static let seekingMax: Duration = .seconds(3)
 
     init(_ settings: FenceSettings, start: UInt64) {
         self.settings = settings
         members = settings.members
         table = GateTable(name: settings.gateTable, places: settings.vips.map { .init(vip: $0, linkLocal: nil) })
         lineBase = UInt32(truncatingIfNeeded: start ^ (start >> 32))
+        links = try? LinkCheck()
         do throws(SystemError) {
             let made = try GateWatch(table: settings.gateTable)
             watchDescriptor = made.descriptor
@@ -135,11 +144,11 @@ struct Gate: ~Copyable {
         case .serve:
             text = table.serve(milliseconds: Int(GateState.Timing.serving.milliseconds), line: number)
         case .close: text = table.close(line: number)
-        case .learn: text = table.learn(line: number)
+        case .learn(let dropsUnknown): text = table.learn(dropsUnknown: dropsUnknown, line: number)
         case .remember(let part):
             let rest = flows.dropFirst(part * GateTable.flowsPerLine)
             text = table.remember(rest.prefix(GateTable.flowsPerLine), line: number)
-        case .forward(let member): text = table.forward(targets(member, &addresses), line: number)
+        case .forward(let route): text = table.forward(ways(route, &addresses), line: number)
         case .keep: text = table.keep(line: number)
         case .remove: text = table.remove(line: number)
         }
@@ -167,27 +176,72 @@ struct Gate: ~Copyable {
         return complaints
     }
 
-    /// IPv6 needs a next hop on the link, and a member may have told us an IPv4 address only: then the Ethernet address
-    /// that the kernel knows for that one is the way.
-    private mutating func targets(_ member: MemberID, _ addresses: inout AddressWatch) -> [GateTable.Target?] {
-        guard members.indices.contains(member.index) else { return [] }
-        let hop = members[member.index]
-        let host = SocketAddress(high: hop.high, low: hop.low, port: 0, isIPv6: hop.isIPv6)
-        var found: [GateTable.Target?] = []
-        for vip in settings.vips {
-            if vip.address.isIPv6 == host.isIPv6 {
-                found.append(.address(host))
-            } else if let interface = FenceSystem.interface(vip.interface), interface.ethernet != 0,
-                let hardware = addresses.hardware(of: host, on: UInt32(interface.index))
-            {
-                let own = interface.hardware
-                found.append(.hardware(hardware, own: [own.0, own.1, own.2, own.3, own.4, own.5]))
-            } else {
-                found.append(nil)
-                complaints.append(
-                    "connections to \(vip.text) break in a move: \(host.host) isn't a neighbour on \(vip.interface)")
+    private mutating func ways(_ route: FlowRoute?, _ addresses: inout AddressWatch) -> [GateTable.Way] {
+        seeks = false
+        guard let route else { return [] }
+        if sought?.route != route { sought = (route, Instant(nanoseconds: System.bootNanoseconds())) }
+        return settings.vips.map { vip in
+            var way = GateTable.Way()
+            switch target(route.next, vip, &addresses) {
+            case .known(let target): way.target = target
+            case .sought: way.isSought = true
+            case .none: complain(vip, route.next)
             }
+            guard way.target != nil, let index = FenceSystem.interface(vip.interface)?.index else { return way }
+            for detour in route.detours {
+                guard let from = host(detour.from) else { continue }
+                guard let sender = hardware(from, UInt32(index), &addresses) else { continue }
+                guard let member = detour.to else {
+                    way.detours.append((sender, nil))
+                    continue
+                }
+                if case .known(let target) = target(member, vip, &addresses) { way.detours.append((sender, target)) }
+            }
+            return way
         }
-        return found
+    }
+
+    private func host(_ member: MemberID) -> SocketAddress? {
+        guard members.indices.contains(member.index) else { return nil }
+        let address = members[member.index]
+        return SocketAddress(high: address.high, low: address.low, port: 0, isIPv6: address.isIPv6)
+    }
+
+    private enum Search {
+        case known(GateTable.Target)
+        case sought
+        case none
+    }
+
+    /// IPv6 needs a next hop on the link, and a member may have told us an IPv4 address only: then its Ethernet address is
+    /// the way.
+    private mutating func target(
+        _ member: MemberID, _ vip: FenceAddress, _ addresses: inout AddressWatch
+    ) -> Search {
+        guard let host = host(member), let interface = FenceSystem.interface(vip.interface),
+            links?.isOnLink(host, interface: UInt32(interface.index)) ?? true
+        else { return .none }
+        if vip.address.isIPv6 == host.isIPv6 { return .known(.address(host)) }
+        guard interface.ethernet != 0 else { return .none }
+        guard let hop = hardware(host, UInt32(interface.index), &addresses) else { return seeks ? .sought : .none }
+        let own = interface.hardware
+        return .known(.hardware(hop, own: [own.0, own.1, own.2, own.3, own.4, own.5]))
+    }
+
+    /// What the kernel knows, as a rule, since nodes gossip. Where it doesn't, it is to ask, which takes a moment.
+    private mutating func hardware(
+        _ host: SocketAddress, _ index: UInt32, _ addresses: inout AddressWatch
+    ) -> [UInt8]? {
+        if let known = addresses.hardware(of: host, on: index) { return known }
+        let now = Instant(nanoseconds: System.bootNanoseconds())
+        guard let sought, sought.since.duration(to: now) < Self.seekingMax else { return nil }
+        addresses.seek(host, on: index)
+        seeks = true
+        return nil
+    }
+
+    private mutating func complain(_ vip: FenceAddress, _ member: MemberID) {
+        let name = host(member)?.host ?? "a node"
+        complaints.append("connections to \(vip.text) break in a move: \(name) isn't a neighbour on \(vip.interface)")
     }
 }

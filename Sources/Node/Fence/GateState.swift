@@ -2,9 +2,11 @@
 // events, wishes and `now` in, effects out. GateTable has the lines, Gate the process and the kernel's word.
 //
 //   deciding ─ first install in force ─▶ usable:   not installed ──▶ closed ⇄ open (until) ⇄ serving
-//      │                                                ▲              │ every change is one line; the next is written
-//      │ refused, no nft, a second passes               └── disturbed ─┘ when the kernel has confirmed the last
-//      ▼
+//      │  │                               ▲             ▲              │ every change is one line; the next is written
+//      │  │ a second passes               │             └── disturbed ─┘ when the kernel has confirmed the last
+//      │  └──▶ retrying, another `nft` each time: it may have hung behind somebody else's work
+//      │ refused, no nft   │ refused
+//      ▼                   ▼
 //   sweeping (an earlier life's table) ──▶ unusable
 //
 // Rules that safety rests on:
@@ -15,6 +17,8 @@
 //  - The gate counts as closed when the kernel has confirmed a line that closes it, or when every timeout that was
 //    written has passed.
 //  - Whoever fails is killed, and a new `nft` installs the table anew, closed.
+//
+// Whoever serves without owning may own again soon, so it remembers its flows all the while (`Forwarding.to(nil)`).
 
 import Gossip
 
@@ -25,12 +29,12 @@ enum GateLine: Equatable, Sendable {
     case open(until: Instant)
     case serve
     case close
-    /// Remember which connections begin here.
-    case learn
+    /// Remember which connections begin here. What isn't known waits to be sent again, or is taken.
+    case learn(dropsUnknown: Bool)
     /// One line's worth of the flows that were found.
     case remember(part: Int)
-    case forward(to: MemberID)
-    /// No more forwarding.
+    case forward(to: FlowRoute?)
+    /// No more forwarding, and nothing is remembered.
     case keep
     case remove
 
@@ -54,6 +58,8 @@ struct GateState: Sendable {
         case stopped
         /// The answer to `findFlows`: how many lines they make.
         case found(parts: Int)
+        /// A line that forwards lacks a neighbour's address, which is sought; to be written again.
+        case seeking
     }
 
     enum Effect: Equatable, Sendable {
@@ -75,6 +81,9 @@ struct GateState: Sendable {
 
     enum Timing {
         static let decision: Duration = .seconds(1)
+        /// Between two tries after that.
+        static let decisionRetry: Duration = .seconds(1)
+        static let decisionRetryMax: Duration = .seconds(30)
         /// The element's lifetime ends this long before the lease: a tick of the kernel's clock (CONFIG_HZ=250).
         static let tick: Duration = .milliseconds(4)
         static let serving: Duration = .seconds(1)
@@ -83,21 +92,24 @@ struct GateState: Sendable {
         static let retryMax: Duration = .milliseconds(500)
         /// A line other than one that opens is late.
         static let late: Duration = .milliseconds(250)
+        /// For a neighbour's answer.
+        static let seeking: Duration = .milliseconds(5)
         static let lateAtLeast: Duration = .milliseconds(3)
-        /// Flows not written by then are left out: the address has been without an owner for long enough.
-        static let remembering: Duration = .milliseconds(100)
+        /// Flows not written by then don't keep the gate from opening: what isn't known then waits for its repetition.
+        static let remembering: Duration = .milliseconds(5)
     }
 
     /// `nft -i` keeps every line in its memory, half a kilobyte each; it is replaced before that adds up.
     static let linesPerTool = 20_000
 
-    enum Phase: Sendable { case deciding, sweeping, usable, unusable }
+    enum Phase: Sendable { case deciding, retrying, sweeping, usable, unusable }
 
     private enum Forwarding: Equatable, Sendable {
         case none
-        /// `parts` nil: not found yet.
-        case learning(parts: Int?, next: Int, since: Instant)
-        case to(MemberID)
+        /// `parts` nil: not found yet. `drops`: packets that belong nowhere wait meanwhile.
+        case learning(parts: Int?, next: Int, since: Instant, drops: Bool)
+        /// Every flow is remembered; nil: what isn't stays here.
+        case to(FlowRoute?)
     }
 
     private struct Sent: Sendable {
@@ -112,12 +124,15 @@ struct GateState: Sendable {
             if openUntil != nil || inFlight?.line.opens == true { isStale = true }
         }
     }
-    var forwardTo: MemberID?
+    var forwardTo: FlowRoute?
 
     private let use: GateUse
     private let lineGrace: Duration
     private(set) var phase: Phase
     private var decideBy: Instant
+    private var decisionPause = Timing.decisionRetry
+    /// It has been said whether there is a gate; that there is none may change.
+    private(set) var isDecided = false
     private(set) var isInstalled = false
     /// By then every timeout in force has passed; 0: nothing is open. A line under way isn't counted.
     private var openBy = Instant(nanoseconds: 0)
@@ -130,6 +145,7 @@ struct GateState: Sendable {
     private var isFilled = false
     private var serveDue: Instant?
     private var forwarding = Forwarding.none
+    private var seekAt: Instant?
     /// The table is gone for good, or as good as it gets.
     private(set) var isGone = false
 
@@ -154,15 +170,16 @@ struct GateState: Sendable {
     // MARK: what FenceState asks
 
     var isUsable: Bool { phase == .usable }
-    var isDecided: Bool { phase == .usable || phase == .unusable }
     /// Nothing may be held here.
-    var forbids: Bool { phase == .unusable && use == .required }
+    var forbids: Bool { isDecided && phase != .usable && use == .required }
     /// An address may be added: whatever stands before it stands.
-    var allowsAddress: Bool { phase == .unusable || (phase == .usable && isInstalled) }
+    var allowsAddress: Bool { phase == .usable ? isInstalled : isDecided }
+    /// There should be a table, and there is none, or not the one that was installed.
+    var isLost: Bool { phase == .usable && !isInstalled }
 
     /// Whoever asks is answered; no gate hinders nobody.
     func isOpen(_ now: Instant) -> Bool {
-        if phase != .usable { return phase == .unusable }
+        if phase != .usable { return isDecided }
         guard case .open = wish, isInstalled, !isStale, let openUntil else { return false }
         return now < openUntil.advanced(by: .zero - Timing.tick)
     }
@@ -181,14 +198,15 @@ struct GateState: Sendable {
 
     var deadline: Instant? {
         var times: [Instant] = []
-        if phase == .deciding || phase == .sweeping { times.append(decideBy) }
-        if phase == .unusable || stopping { return times.min() }
+        if phase == .unusable || stopping { return nil }
+        if phase != .usable, runs || !isDecided { times.append(decideBy) }
         if let inFlight {
             if phase == .usable { times.append(inFlight.at.advanced(by: lateAfter(inFlight.line))) }
         } else if !runs, needsTool {
             times.append(startAt)
-        } else if let serveDue, wish == .serving {
-            times.append(serveDue)
+        } else {
+            if let serveDue, wish == .serving { times.append(serveDue) }
+            if let seekAt { times.append(seekAt) }
         }
         if openBy.nanoseconds > 0 { times.append(openBy) }
         return times.min()
@@ -227,9 +245,10 @@ struct GateState: Sendable {
             stopping = false
             inFlight = nil
         case .found(let parts):
-            if case .learning(nil, _, let since) = forwarding {
-                forwarding = .learning(parts: parts, next: 0, since: since)
+            if case .learning(nil, _, let since, let drops) = forwarding {
+                forwarding = .learning(parts: parts, next: 0, since: since, drops: drops)
             }
+        case .seeking: seekAt = now.advanced(by: Timing.seeking)
         }
     }
 
@@ -238,6 +257,8 @@ struct GateState: Sendable {
             // From a line that was given up, or of another process that takes itself for this node's fence.
             isInstalled = false
             if phase == .unusable { sweepAgain(now) }
+            // A table that nobody tends, and an `nft` that works.
+            if phase == .retrying || phase == .sweeping, !runs { startAt = now }
             return
         }
         inFlight = nil
@@ -258,12 +279,17 @@ struct GateState: Sendable {
             isFilled = true
             serveDue = now.advanced(by: Timing.servingRenewal)
         case .close: closed()
-        case .learn: learn(now)
-        case .remember(let part):
-            if case .learning(let parts, _, let since) = forwarding {
-                forwarding = .learning(parts: parts, next: part + 1, since: since)
+        case .learn(let drops):
+            if case .learning(let parts, let next, let since, _) = forwarding {
+                forwarding = .learning(parts: parts, next: next, since: since, drops: drops)
+            } else {
+                learn(now, drops: drops)
             }
-        case .forward(let member): forwarding = .to(member)
+        case .remember(let part):
+            if case .learning(let parts, _, let since, let drops) = forwarding {
+                forwarding = .learning(parts: parts, next: part + 1, since: since, drops: drops)
+            }
+        case .forward(let route): forwarding = .to(route)
         case .keep: forwarding = .none
         case .remove:
             isInstalled = false
@@ -285,14 +311,15 @@ struct GateState: Sendable {
         serveDue = nil
     }
 
-    private mutating func learn(_ now: Instant) {
-        forwarding = .learning(parts: nil, next: 0, since: now)
+    private mutating func learn(_ now: Instant, drops: Bool) {
+        forwarding = .learning(parts: nil, next: 0, since: now, drops: drops)
         effects.append(.findFlows)
     }
 
     private mutating func decide() {
-        guard phase == .deciding else { return }
+        guard phase != .usable else { return }
         phase = .usable
+        isDecided = true
         effects.append(.report(.gate(isUsable: true, reason: "")))
     }
 
@@ -300,7 +327,10 @@ struct GateState: Sendable {
         isInstalled = false
         if wish == .gone { isGone = true }
         switch phase {
-        case .deciding:
+        case .retrying where !runs:
+            // It ended without a word, as one does that somebody kills.
+            pauseDecision(now)
+        case .deciding, .retrying:
             effects.append(.report(.gate(isUsable: false, reason: reason)))
             // An earlier life may have had one. The reason may also be one that `nft` can't do anything against.
             if runs { phase = .sweeping } else { finishSweeping() }
@@ -316,6 +346,7 @@ struct GateState: Sendable {
 
     private mutating func finishSweeping() {
         phase = .unusable
+        isDecided = true
         isGone = true
         inFlight = nil
         stop()
@@ -347,17 +378,22 @@ struct GateState: Sendable {
     mutating func advance(_ now: Instant) {
         if phase == .unusable { return }
         if now >= openBy { openBy = Instant(nanoseconds: 0) }
-        if phase != .usable, now >= decideBy { return undecided() }
+        if phase != .usable, !stopping, runs || !isDecided, now >= decideBy { undecided(now) }
         if let sent = inFlight, !stopping, now >= sent.at.advanced(by: lateAfter(sent.line)) { giveUp(sent, now) }
         if !runs, !stopping, needsTool, now >= startAt {
             runs = true
             linesWritten = 0
+            if isDecided, phase != .usable { decideBy = now.advanced(by: Timing.decision) }
             effects.append(.start)
         }
         // A start that fails is told with `ended`, after this.
         guard runs, !stopping, inFlight == nil, let line = next(now) else { return }
         lineID += 1
         linesWritten += 1
+        switch line {
+        case .install, .forward, .keep, .remove: seekAt = nil
+        case .open, .serve, .close, .learn, .remember: break
+        }
         inFlight = Sent(id: lineID, line: line, at: now)
         effects.append(.write(line, id: lineID))
     }
@@ -372,11 +408,22 @@ struct GateState: Sendable {
         }
     }
 
-    private mutating func undecided() {
+    /// An `nft` that hangs says nothing against the next one. What it was told may still be executed, or have been, so
+    /// there may be a closed table that nobody else takes away.
+    private mutating func undecided(_ now: Instant) {
         if phase == .deciding {
+            phase = .retrying
             effects.append(.report(.gate(isUsable: false, reason: "nft gave no answer within a second")))
         }
-        finishSweeping()
+        isDecided = true
+        if wish == .gone { isGone = true }
+        stop()
+        pauseDecision(now)
+    }
+
+    private mutating func pauseDecision(_ now: Instant) {
+        startAt = now.advanced(by: decisionPause)
+        decisionPause = min(decisionPause + decisionPause, Timing.decisionRetryMax)
     }
 
     /// A line that `nft` may hold on to must never be executed later: the `nft` that has it dies first.
@@ -403,35 +450,57 @@ struct GateState: Sendable {
         }
         switch wish {
         case .closed where isFilled: return .close
-        case .serving where openUntil != nil || serveDue == nil: return .serve
+        case .serving where openUntil != nil || serveDue.map { now >= $0 } ?? true: return .serve
         case .open where openUntil != nil && isStale: return .close
         // What is open stays open while forwarding changes.
         case .open(let until) where openUntil.map { now < $0.advanced(by: .zero - Timing.tick * 2) } ?? false:
             if until != openUntil, until != withheldUntil { return .open(until: until) }
+        // Where nothing is to be forwarded any more, that can wait.
+        case .open(let until) where until != withheldUntil && (forwardTo == nil || hasLearnedLongEnough(now)):
+            if forwardTo != nil, case .learning(_, _, _, drops: false) = forwarding {
+                return .learn(dropsUnknown: true)
+            }
+            return .open(until: until)
         default: break
         }
-        if forwarding != (forwardTo.map { .to($0) } ?? .none) { return nextForForwarding(now) }
+        if forwarding != wantedForwarding || isSeekingDue(now) { return nextForForwarding(now) }
         switch wish {
         case .open(let until) where until != openUntil && until != withheldUntil: return .open(until: until)
-        case .serving: return serveDue.map { now >= $0 } ?? true ? .serve : nil
         default: return nil
         }
+    }
+
+    // MARK: forwarding
+
+    private var wantedForwarding: Forwarding {
+        if let forwardTo { return .to(forwardTo) }
+        return wish == .serving ? .to(nil) : .none
+    }
+
+    private func isSeekingDue(_ now: Instant) -> Bool {
+        guard let seekAt, now >= seekAt, case .to = forwarding else { return false }
+        return true
+    }
+
+    /// The flows of this node are so many that it takes its time.
+    private func hasLearnedLongEnough(_ now: Instant) -> Bool {
+        guard case .learning(_?, _, let since, _) = forwarding else { return false }
+        return now >= since.advanced(by: Timing.remembering)
     }
 
     /// While the gate is closed nothing can begin here, so what is under way can be looked for at once. Otherwise what
     /// begins is remembered first.
     private mutating func nextForForwarding(_ now: Instant) -> GateLine? {
-        guard let member = forwardTo else { return .keep }
+        if wantedForwarding == .none { return .keep }
         switch forwarding {
-        case .to: return .forward(to: member)
+        case .to: return .forward(to: forwardTo)
         case .none:
-            if isFilled { return .learn }
-            learn(now)
+            if isFilled { return .learn(dropsUnknown: forwardTo != nil) }
+            learn(now, drops: false)
             return nil
-        case .learning(let parts, let next, let since):
+        case .learning(let parts, let next, _, _):
             guard let parts else { return nil }
-            if next < parts, now < since.advanced(by: Timing.remembering) { return .remember(part: next) }
-            return .forward(to: member)
+            return next < parts ? .remember(part: next) : .forward(to: forwardTo)
         }
     }
 }

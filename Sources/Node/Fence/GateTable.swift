@@ -27,12 +27,29 @@ struct GateTable: Sendable {
         case hardware([UInt8], own: [UInt8])
     }
 
+    /// The way for one VIP.
+    struct Way: Equatable, Sendable {
+        /// nil: there is none, or it isn't known yet.
+        var target: Target?
+        /// It will be known in a moment, and packets have to be sent again until then.
+        var isSought = false
+        /// What came from these Ethernet addresses goes elsewhere, or (nil) stays here.
+        var detours: [(from: [UInt8], to: Target?)] = []
+
+        static func == (left: Way, right: Way) -> Bool {
+            left.target == right.target && left.isSought == right.isSought
+                && left.detours.elementsEqual(right.detours) { $0.from == $1.from && $0.to == $1.to }
+        }
+    }
+
     static let said = "said"
     /// Flows remembered in each family, and for how long after they began.
     static let flowsMax = 262_144
     static let flowsHours = 1
-    /// Flows named in one line.
-    static let flowsPerLine = 128
+    /// As many as there may be members, once past each.
+    static let hopsMax = 7
+    /// Flows named in one line: about 1.5 ms, for which a line that opens may have to wait.
+    static let flowsPerLine = 32
 
     let name: String
     var places: [Place]
@@ -84,7 +101,7 @@ struct GateTable: Sendable {
             parts += rulesIn(place).map { "add rule netdev \(name) in \($0)" }
             parts += rulesOut(place).map { "add rule netdev \(name) out \($0)" }
         }
-        parts += moveRules(places.map { .address($0.vip.address) })
+        parts += moveRules(places.map { Way(target: .address($0.vip.address)) })
         parts.append("flush chain netdev \(name) move")
         return (parts + [say(line)]).joined(separator: "; ")
     }
@@ -142,8 +159,11 @@ struct GateTable: Sendable {
     func close(line: UInt32) -> String { "\(flush); \(say(line))" }
 
     /// Remember from now on which connections begin here.
-    func learn(line: UInt32) -> String {
-        (["flush chain netdev \(name) move"] + moveRules([]) + [say(line)]).joined(separator: "; ")
+    /// - Parameter dropsUnknown: packets of others wait for their repetition until it is known where they belong.
+    func learn(dropsUnknown: Bool, line: UInt32) -> String {
+        var parts = ["flush chain netdev \(name) move"] + moveRules([])
+        if dropsUnknown { parts += places.map { "add rule netdev \(name) move \(packets($0)) drop" } }
+        return (parts + [say(line)]).joined(separator: "; ")
     }
 
     /// These began here.
@@ -157,9 +177,9 @@ struct GateTable: Sendable {
         return (parts + [say(line)]).joined(separator: "; ")
     }
 
-    /// - Parameter targets: one for each VIP; nil where there is no way.
-    func forward(_ targets: [Target?], line: UInt32) -> String {
-        (["flush chain netdev \(name) move"] + moveRules(targets) + [say(line)]).joined(separator: "; ")
+    /// - Parameter ways: one for each VIP; none: what isn't known stays here, and what begins here is still remembered.
+    func forward(_ ways: [Way], line: UInt32) -> String {
+        (["flush chain netdev \(name) move"] + moveRules(ways) + [say(line)]).joined(separator: "; ")
     }
 
     /// Forward no more, and forget the flows. The sets are made anew: the kernel announces each element that is flushed.
@@ -197,7 +217,7 @@ struct GateTable: Sendable {
 
     /// What can't be remembered, since the set is full, is forwarded from its first packet on: so it is served
     /// elsewhere, and nothing breaks.
-    private func moveRules(_ targets: [Target?]) -> [String] {
+    private func moveRules(_ ways: [Way]) -> [String] {
         var rules: [String] = []
         for isIPv6 in families {
             let ip = isIPv6 ? "ip6" : "ip"
@@ -205,26 +225,40 @@ struct GateTable: Sendable {
             rules.append("tcp flags & (syn | ack) == syn update @\(flowSet(isIPv6)) { \(key) } accept")
             rules.append("\(key) @\(flowSet(isIPv6)) accept")
         }
-        for (place, target) in zip(places, targets) {
-            let ip = place.vip.address.isIPv6 ? "ip6" : "ip"
-            let packets = "\(ip) daddr \(place.vip.address.host) meta l4proto tcp"
-            switch target {
-            case .address(let hop):
-                rules.append("\(packets) fwd \(ip) to \(hop.host) device \"\(place.vip.interface)\"")
-            case .hardware(let hop, let own):
-                // The kernel counts hops only where it looks for the next one itself. Two nodes that send each other
-                // what neither knows would never stop, so hops are counted here: three at most.
-                let hops = place.vip.address.isIPv6 ? "ip6 hoplimit" : "ip ttl"
-                for (found, left) in [("> 3", 3), ("3", 2), ("2", 1)] {
-                    // Our own as the source: switches would take the client to be here.
-                    rules.append(
-                        "\(packets) \(hops) \(found) \(hops) set \(left) ether daddr set \(text(hop)) "
-                            + "ether saddr set \(text(own)) fwd to \"\(place.vip.interface)\"")
-                }
-            case nil: break
+        for (place, way) in zip(places, ways) {
+            guard let target = way.target else {
+                if way.isSought { rules.append("\(packets(place)) drop") }
+                continue
             }
+            for detour in way.detours {
+                let sent = "ether saddr \(text(detour.from)) \(packets(place))"
+                rules += detour.to.map { forwardRules(sent, place, $0) } ?? ["\(sent) accept"]
+            }
+            rules += forwardRules(packets(place), place, target)
         }
         return rules.map { "add rule netdev \(name) move \($0)" }
+    }
+
+    private func packets(_ place: Place) -> String {
+        "\(place.vip.address.isIPv6 ? "ip6" : "ip") daddr \(place.vip.address.host) meta l4proto tcp"
+    }
+
+    private func forwardRules(_ packets: String, _ place: Place, _ target: Target) -> [String] {
+        switch target {
+        case .address(let hop):
+            let ip = place.vip.address.isIPv6 ? "ip6" : "ip"
+            return ["\(packets) fwd \(ip) to \(hop.host) device \"\(place.vip.interface)\""]
+        case .hardware(let hop, let own):
+            // The kernel counts hops only where it looks for the next one itself. Two nodes that send each other
+            // what neither knows would never stop, so hops are counted here.
+            let hops = place.vip.address.isIPv6 ? "ip6 hoplimit" : "ip ttl"
+            let counts = [("> \(Self.hopsMax)", Self.hopsMax)] + (2...Self.hopsMax).reversed().map { ("\($0)", $0 - 1) }
+            return counts.map { found, left in
+                // Our own as the source: switches would take the client to be here.
+                "\(packets) \(hops) \(found) \(hops) set \(left) ether daddr set \(text(hop)) "
+                    + "ether saddr set \(text(own)) fwd to \"\(place.vip.interface)\""
+            }
+        }
     }
 
     private var flush: String { "flush set netdev \(name) owns; flush set netdev \(name) serves" }

@@ -15,6 +15,7 @@ struct NetlinkMessage {
     static let flagRequest: UInt16 = 0x1
     static let flagAcknowledge: UInt16 = 0x4
     static let flagDump: UInt16 = 0x300
+    static let flagCreate: UInt16 = 0x400
 
     let kind: UInt16
     let sequence: UInt32

@@ -127,6 +127,11 @@ extension Runtime {
             if let key = gossip.key(of: peer.member), key > 0 {
                 problems.append("node \(id) signs gossip with key \(key + 1) of this node's key file, not with key 1")
             }
+            if core.hasGate, offLink.contains(peer.member) {
+                problems.append(
+                    "node \(id) isn't a neighbour on the VIP's interface (see `ip route get` of its address): a planned "
+                        + "move to it can't keep connections, and drains first")
+            }
             if let condition = peer.condition { problems += weaknesses(of: id, condition, reason: nil) }
         }
         if let reloadProblem { problems.append("the file has changed, and nothing of it holds: \(reloadProblem)") }

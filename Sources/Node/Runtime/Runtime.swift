@@ -54,6 +54,10 @@ final class Runtime {
     var reloadProblem: String?
     /// Why the fence has no gate, if it was to have one.
     var gateProblem: String?
+    /// nil: nobody can be asked, or there is no VIP.
+    var links: LinkCheck?
+    /// Nodes that aren't neighbours on every VIP's interface.
+    var offLink: [MemberID] = []
     var prober: Prober
     /// nil: none is configured, or this process may not ask it.
     var gateway: GatewayProbe?
@@ -104,10 +108,12 @@ final class Runtime {
         loader = parts.loader
         log = parts.log
         servers = ServerList(configuration: parts.configuration, table: parts.core.table)
+        let hasVIP = !parts.configuration.vips.isEmpty
         nextWallClock = parts.now
         prober = Prober(kind: ControlToken.probe, node: parts.me.index, of: parts.configuration.nodes.count)
         reactor = parts.reactor
         status = parts.status
+        links = hasVIP ? try? LinkCheck() : nil
         openGateway(now: parts.now)
     }
 
@@ -180,6 +186,7 @@ final class Runtime {
             storage.look(now: now.nanoseconds)
             let reachesGateway = gateway?.isReachable ?? true
             feed(.fitness(answersClients: dataPlane.isResponsive(), reachesGateway: reachesGateway), now: now)
+            checkLinks(now: now)
         }
         if let deadline = core.deadline, now >= deadline { feed(.tick, now: now) }
         if let deadline = prober.deadline, now.nanoseconds >= deadline {
@@ -191,6 +198,20 @@ final class Runtime {
         gateway?.tick(now: now)
         elapseFence(now: now)
         elapseMove(now: now)
+    }
+
+    /// Routes come and go without a word to us.
+    private func checkLinks(now: Instant) {
+        let interfaces = Set(configuration.vips.map(\.interface)).compactMap { FenceSystem.interface($0)?.index }
+        let found = configuration.nodes.indices.map { MemberID($0) }.filter { member in
+            guard member != me, links != nil,
+                let host = SocketAddress(address: configuration.nodes[member.index].address, port: 0)
+            else { return false }
+            return !interfaces.allSatisfy { links?.isOnLink(host, interface: UInt32($0)) ?? true }
+        }
+        guard found != offLink else { return }
+        offLink = found
+        feed(.offLink(found), now: now)
     }
 
     /// What the turn's events led to, done once for all of them.
@@ -233,7 +254,7 @@ final class Runtime {
         case .hold(let until, let term, let order): hold(until: until, term: term, order: order, now: now)
         case .drop(let order): letGo(order: order, now: now)
         case .yield(let order): yield(order: order, now: now)
-        case .forward(let member): fence?.forward(to: member)
+        case .forward(let route): fence?.forward(to: route)
         case .tableChanged:
             servers = ServerList(configuration: configuration, table: core.table)
             areServersStale = true
