@@ -162,6 +162,8 @@ public struct ProxyLimits: Sendable, Equatable {
     static let smallPiecesMax = 4
     /// Pieces that one direction of a tunnel moves before others get their turn.
     static let flowRoundsMax = 16
+    /// Of one response before others get their turn.
+    static let bytesPerTurn = 256 << 10
     /// Connections accepted in one go before others get their turn.
     static let acceptsPerTurnMax = 64
     /// How long accepting pauses when descriptors ran out, in milliseconds.

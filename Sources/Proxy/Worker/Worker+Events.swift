@@ -46,8 +46,8 @@ extension Worker {
         pumpTunnel(session)
     }
 
-    /// Sessions whose next request is here already. In rounds, so that a client that pipelines without end neither
-    /// keeps others waiting nor deepens the stack.
+    /// Sessions whose next request is here already, or whose long response goes on. In rounds, so that neither a client
+    /// that pipelines without end nor a fast reader of long responses keeps others waiting or deepens the stack.
     mutating func servePending() {
         let count = pending.count
         for index in 0..<count {
@@ -58,7 +58,8 @@ extension Worker {
             case .tunnel:
                 tunnels[Int(sessions[token.slot].tunnel)].isPending = false
                 pumpTunnel(token.slot)
-            default: break
+            case .exchanging: pumpResponse(token.slot)
+            case .connecting, .preface, .lingering: break
             }
         }
         pending.removeFirst(count)

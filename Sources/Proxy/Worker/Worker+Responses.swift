@@ -7,8 +7,10 @@
 extension Worker {
     /// Sends what is ready and reads more while both sides go along. State exchanging.
     mutating func pumpResponse(_ slot: Int) {
+        var budget = ProxyLimits.bytesPerTurn
         while true {
             if sessions[slot].ready > 0 {
+                budget -= Int(sessions[slot].ready)
                 guard sendResponse(slot) else { return }
             }
             if sessions[slot].responseDone { return finishExchange(slot) }
@@ -22,6 +24,10 @@ extension Worker {
             guard links[link].isReadable else {
                 if sessions[slot].response.isEmpty { buffers.release(&sessions[slot].response) }
                 startSilence(slot)
+                return
+            }
+            if budget <= 0 {
+                pending.append(Token(kind: TokenKind.client, slot: slot, generation: sessions.generation(slot)).raw)
                 return
             }
             guard receiveResponse(slot, link), digest(slot) else { return }
@@ -290,7 +296,7 @@ extension Worker {
             timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.requestMs))
         }
         if !sessions[slot].input.isEmpty || sessions[slot].isReadable {
-            pending.append(Token(kind: 0, slot: slot, generation: sessions.generation(slot)).raw)
+            pending.append(Token(kind: TokenKind.client, slot: slot, generation: sessions.generation(slot)).raw)
         } else {
             awaitClient(slot)
         }
