@@ -23,10 +23,10 @@ private final class Port: Sendable {
 
     /// - Parameter raw: answer every connection with these bytes and close, instead of running a status server;
     ///   empty: never answer.
-    init(_ access: StatusAccess = StatusAccess(token: "sesame"), raw: String? = nil) throws {
+    init(_ access: StatusAccess = StatusAccess(token: "sesame"), raw: String? = nil, afterMs: UInt32 = 0) throws {
         let work = Work { [self] in
             do {
-                if let raw { try serveRaw(raw) } else { try serve(access) }
+                if let raw { try serveRaw(raw, afterMs) } else { try serve(access) }
             } catch { Issue.record(error) }
         }
         var started = pthread_t()
@@ -80,7 +80,7 @@ private final class Port: Sendable {
         }
     }
 
-    private func serveRaw(_ raw: String) throws {
+    private func serveRaw(_ raw: String, _ afterMs: UInt32) throws {
         let listener = try System.socket(AF_INET, SOCK_STREAM.rawValue)
         defer { System.close(listener) }
         try System.bind(listener, Self.any)
@@ -90,6 +90,7 @@ private final class Port: Sendable {
             usleep(2000)
             var peer = Self.any
             guard !raw.isEmpty, let connection = System.accept(listener, &peer).descriptor else { continue }
+            usleep(afterMs * 1000)
             _ = System.write(connection, Array(raw.utf8), from: 0)
             System.shutdownWrite(connection)
             usleep(50_000)
@@ -141,6 +142,23 @@ private final class Port: Sendable {
         answer = try port.client().send(drain.path, body: drain.body)
         #expect(answer.status == 401)
         port.stop()
+    }
+
+    @Test func aLongWaitIsExplainedOnceAndAQuickAnswerNotAtAll() throws {
+        let slow = try Port(raw: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", afterMs: 300)
+        var told = 0
+        var client = try slow.client()
+        client.onSilence = (20, { told += 1 })
+        #expect(try client.send("/admin/handover", body: []).text == "ok")
+        #expect(told == 1)
+        slow.stop()
+        let quick = try Port()
+        client = try quick.client(token: "sesame")
+        client.onSilence = (10_000, { told += 1 })
+        let request = AdminRequest.handover(to: nil)
+        #expect(try client.send(request.path, body: request.body).status == 200)
+        #expect(told == 1)
+        quick.stop()
     }
 
     @Test func commandLinesEndWithTheRightCode() throws {

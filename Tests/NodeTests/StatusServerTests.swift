@@ -354,6 +354,21 @@ private func body(_ answer: String) -> String {
         #expect(stage.received[next].isEmpty)
     }
 
+    /// A leader may let its clients finish for `timeouts.drain`, and whoever asked waits for the outcome.
+    @Test func aMoveIsAnsweredAfterTheLongestDrain() throws {
+        var stage = try Stage()
+        let client = try stage.post("/admin/handover", "")
+        #expect(stage.run { !$0.asked.isEmpty })
+        let ticket = try #require(stage.asked.first?.ticket)
+        stage.skippedNs = UInt64(Configuration.Timeouts.drainMax.nanoseconds) + 3_000_000_000
+        _ = stage.run(limitMs: 50) { _ in false }
+        #expect(stage.received[client].isEmpty && !stage.closed[client])
+        stage.server.answer(ticket, status: 200, text: "n2 leads now", now: stage.now)
+        #expect(stage.run { !$0.received[client].isEmpty })
+        #expect(status(stage.text(client)) == 200)
+        #expect(UInt64(AdminCommands.moveTimeoutMs) * 1_000_000 > StatusServer.Limit.moveNs)
+    }
+
     @Test func aClientThatLeavesIsForgotten() throws {
         var stage = try Stage()
         let client = try stage.post("/admin/remove", "{server:\"api/api_1\"}")

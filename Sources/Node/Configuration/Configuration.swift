@@ -166,6 +166,8 @@ extension Configuration {
         var halfClosed: Duration = .seconds(60)
         /// What is in flight may finish at a hand-over or stop.
         var drain: Duration = .seconds(5)
+        /// What a hand-over may wait for, and whoever asked for it.
+        static let drainMax = Duration.seconds(3600)
     }
 
     struct Bounds: Sendable, Equatable {

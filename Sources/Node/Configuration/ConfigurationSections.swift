@@ -287,7 +287,8 @@ extension ConfigurationReader {
         timeouts.keepAlive = fields.optional("keepAlive")?.duration(range, &report) ?? timeouts.keepAlive
         timeouts.tunnel = fields.optional("tunnel")?.duration(range, &report) ?? timeouts.tunnel
         timeouts.halfClosed = fields.optional("halfClosed")?.duration(range, &report) ?? timeouts.halfClosed
-        timeouts.drain = fields.optional("drain")?.duration(.zero...Duration.seconds(3600), &report) ?? timeouts.drain
+        let drains = Duration.zero...Configuration.Timeouts.drainMax
+        timeouts.drain = fields.optional("drain")?.duration(drains, &report) ?? timeouts.drain
         return timeouts
     }
 

@@ -74,6 +74,11 @@ enum AdminCommands {
             return try send(.forceLeader(node: node), "force-leader", arguments)
         })
 
+    /// A node answers when its `timeouts.drain` is over at the latest, whatever that is; if it dies, the connection ends.
+    static let moveTimeoutMs = Int(StatusServer.Limit.moveNs / 1_000_000) + 5000
+    private static let moveNotice =
+        "the leader lets its clients finish first, for timeouts.drain at most; Ctrl-C ends this waiting, not the move"
+
     private static func command(
         _ name: String, _ summary: String, _ request: @escaping @Sendable (ServerID) -> AdminRequest
     ) -> Subcommand {
@@ -97,10 +102,12 @@ enum AdminCommands {
     ) throws(UsageProblem) -> Int32 {
         let url = try StatusURL(arguments["url"] ?? StatusURL.standard)
         do throws(HTTPProblem) {
-            // Longer than a node takes to say that the cluster doesn't answer; a move lets requests finish first.
-            let isMove = request.path == AdminRequest.handover(to: nil).path
-            let client = HTTPClient(
-                url: url, timeoutMs: isMove ? 125_000 : 20_000, token: try token(arguments["token-file"]))
+            // Longer than a node takes to say that the cluster doesn't answer.
+            var client = HTTPClient(url: url, timeoutMs: 20_000, token: try token(arguments["token-file"]))
+            if case .handover = request {
+                client.timeoutMs = moveTimeoutMs
+                client.onSilence = (5000, { Console.error(moveNotice) })
+            }
             let answer = try client.send(request.path, body: request.body)
             let json = JSON5.parse(answer.body).value
             let text = json?["text"].text ?? StatusCommand.firstLine(answer.text)

@@ -29,6 +29,8 @@ struct HTTPClient {
     var timeoutMs = 5000
     /// Sent as the Authorization field instead of the URL's.
     var token: String?
+    /// Called once when there is no answer yet after so many milliseconds.
+    var onSilence: (afterMs: Int, tell: () -> Void)?
 
     /// - Parameter body: nil sends a GET, else a POST of this JSON.
     func send(_ path: String, body: [UInt8]? = nil) throws(HTTPProblem) -> HTTPAnswer {
@@ -60,6 +62,7 @@ struct HTTPClient {
         do { descriptor = try System.socket(address.family, SOCK_STREAM.rawValue) } catch {
             throw HTTPProblem(description: error.description)
         }
+        Self.watch(descriptor)
         var code = System.connect(descriptor, address)
         if code == 0 {
             guard wait(descriptor, POLLOUT, deadline) else {
@@ -74,6 +77,16 @@ struct HTTPClient {
             throw HTTPProblem(description: System.explain(code).lowercased() + hint)
         }
         return descriptor
+    }
+
+    /// A machine that dies within a long wait is noticed after 20 s of probes in vain, rather than at the deadline.
+    private static func watch(_ descriptor: Int32) {
+        let tcp = Int32(IPPROTO_TCP)
+        let options = [
+            (SOL_SOCKET, SO_KEEPALIVE, 1), (tcp, TCP_KEEPIDLE, 5), (tcp, TCP_KEEPINTVL, 5), (tcp, TCP_KEEPCNT, 3),
+        ]
+        // Without it the wait is only longer.
+        for (level, name, value) in options { try? System.setOption(descriptor, level, name, Int32(value)) }
     }
 
     private func write(_ descriptor: Int32, _ bytes: [UInt8], _ deadline: UInt64) throws(HTTPProblem) {
@@ -92,6 +105,10 @@ struct HTTPClient {
     private func read(_ descriptor: Int32, _ deadline: UInt64) throws(HTTPProblem) -> HTTPAnswer {
         var bytes: [UInt8] = []
         var head: (answer: HTTPAnswer, bodyStart: Int, length: Int?)?
+        if let onSilence {
+            let patience = min(System.bootNanoseconds() + UInt64(max(0, onSilence.afterMs)) * 1_000_000, deadline)
+            if !wait(descriptor, POLLIN, patience) { onSilence.tell() }
+        }
         while true {
             if head == nil { head = try Self.parseHead(bytes) }
             if let head, let length = head.length, bytes.count >= head.bodyStart + length {

@@ -38,8 +38,9 @@ struct StatusServer: ~Copyable {
         static let requestNs: UInt64 = 5_000_000_000
         static let idleNs: UInt64 = 30_000_000_000
         static let answerNs: UInt64 = 15_000_000_000
-        /// A planned move first lets what is in flight finish.
-        static let moveNs: UInt64 = 120_000_000_000
+        /// A planned move first lets what is in flight finish; the node says in time how that ended (`requestMove`), so this
+        /// only has to be later.
+        static let moveNs = UInt64(Configuration.Timeouts.drainMax.nanoseconds) + answerNs
         static let writeNs: UInt64 = 10_000_000_000
         static let lingerNs: UInt64 = 1_000_000_000
         /// A comment line on a silent stream, so that both ends notice a dead peer.
