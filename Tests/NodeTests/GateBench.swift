@@ -245,7 +245,7 @@ final class GateBench {
         let target6: [UInt8] = [0xfd, 0x88] + [UInt8](repeating: 0, count: 12) + [1, 0]
         let group: [UInt8] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 1, 0]
         var message: [UInt8] = [135, 0, 0, 0, 0, 0, 0, 0] + target6 + [1, 1] + own
-        let sum = Announcer.Frames.checksum(source6 + group + [0, 0, 0, 32, 0, 0, 0, 58] + message)
+        let sum = InternetChecksum.of(source6 + group + [0, 0, 0, 32, 0, 0, 0, 58] + message)
         message[2] = UInt8(sum >> 8)
         message[3] = UInt8(sum & 0xff)
         send(

@@ -16,10 +16,10 @@ import Testing
         let bytes = raw.next()
         #expect(bytes.prefix(2) == [8, 0] && bytes[4...7] == [0x12, 0x34, 0, 1])
         // A sum over all of it, the checksum included, comes to nothing (RFC 1071).
-        #expect(GatewayEcho.checksum(bytes) == 0)
+        #expect(InternetChecksum.of(bytes) == 0)
         // The example of RFC 1071, 3.
-        #expect(GatewayEcho.checksum([0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]) == ~0xddf2)
-        #expect(GatewayEcho.checksum([0xff]) == ~0xff00, "an odd byte is padded")
+        #expect(InternetChecksum.of([0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]) == ~0xddf2)
+        #expect(InternetChecksum.of([0xff]) == ~0xff00, "an odd byte is padded")
         var six = GatewayEcho(isIPv6: true, identifier: 7, isRaw: true)
         #expect(six.next().prefix(4) == [128, 0, 0, 0])
     }

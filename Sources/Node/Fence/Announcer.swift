@@ -57,22 +57,13 @@ struct Announcer: ~Copyable {
             let everyone: [UInt8] = [0xff, 0x02] + [UInt8](repeating: 0, count: 13) + [1]
             // Type 136, code 0, checksum to come, flags: override only. Option 2: target link-layer address.
             var message: [UInt8] = [136, 0, 0, 0, 0x20, 0, 0, 0] + source + [2, 1] + hardware
-            let sum = checksum(source + everyone + big(UInt64(message.count), bytes: 4) + [0, 0, 0, 58] + message)
+            let sum = InternetChecksum.of(
+                source + everyone + big(UInt64(message.count), bytes: 4) + [0, 0, 0, 58] + message)
             message[2] = UInt8(sum >> 8)
             message[3] = UInt8(sum & 0xff)
             // Version 6, no class, no flow label; length, next header ICMPv6, hop limit 255 (RFC 4861, 7.1.2).
             let header = [0x60, 0, 0, 0] + big(UInt64(message.count), bytes: 2) + [58, 255] + source + everyone
             return [0x33, 0x33, 0, 0, 0, 1] + hardware + [0x86, 0xdd] + header + message
-        }
-
-        /// The Internet checksum (RFC 1071) of an even number of bytes.
-        static func checksum(_ bytes: [UInt8]) -> UInt16 {
-            var sum: UInt32 = 0
-            for index in stride(from: 0, to: bytes.count - 1, by: 2) {
-                sum += UInt32(bytes[index]) << 8 | UInt32(bytes[index + 1])
-            }
-            while sum > 0xffff { sum = sum & 0xffff + sum >> 16 }
-            return ~UInt16(sum)
         }
 
         private static func big(_ value: UInt64, bytes: Int) -> [UInt8] {

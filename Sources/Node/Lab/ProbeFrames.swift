@@ -52,7 +52,7 @@ struct ProbeFrames {
         let group: [UInt8] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff] + tail
         var message: [UInt8] = [135, 0, 0, 0, 0, 0, 0, 0] + target + [1, 1] + hardware
         let length = UInt8(message.count)
-        let sum = Announcer.Frames.checksum(source + group + [0, 0, 0, length, 0, 0, 0, 58] + message)
+        let sum = InternetChecksum.of(source + group + [0, 0, 0, length, 0, 0, 0, 58] + message)
         message[2] = UInt8(sum >> 8)
         message[3] = UInt8(sum & 0xff)
         let header: [UInt8] = [0x60, 0, 0, 0, 0, length, 58, 255] + source + group

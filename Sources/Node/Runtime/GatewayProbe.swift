@@ -7,7 +7,7 @@
 //   unknown --an answer--> reachable --three echoes unanswered--> unreachable --an answer--> reachable
 //      └----------------------three echoes unanswered-----------------▲
 //
-// RFC 792 (echo), RFC 4443 (ICMPv6 echo), RFC 1071 (the checksum).
+// RFC 792 (echo), RFC 4443 (ICMPv6 echo).
 
 import CLinux
 import Glibc
@@ -46,7 +46,7 @@ struct GatewayEcho: Equatable, Sendable {
         bytes += Array("triad   ".utf8)
         // The kernel sums ICMPv6 up itself: the sum covers the addresses, too.
         guard isRaw, !isIPv6 else { return bytes }
-        let sum = Self.checksum(bytes)
+        let sum = InternetChecksum.of(bytes)
         (bytes[2], bytes[3]) = (UInt8(sum >> 8), UInt8(sum & 0xff))
         return bytes
     }
@@ -66,17 +66,6 @@ struct GatewayEcho: Equatable, Sendable {
         isReachable = true
         losses = 0
         if age == 0 { isWaiting = false }
-    }
-
-    /// The ones' complement of the ones' complement sum of 16-bit words.
-    static func checksum(_ bytes: [UInt8]) -> UInt16 {
-        var sum: UInt32 = 0
-        for index in stride(from: 0, to: bytes.count, by: 2) {
-            let low = index + 1 < bytes.count ? bytes[index + 1] : 0
-            sum += UInt32(bytes[index]) << 8 | UInt32(low)
-        }
-        while sum > 0xffff { sum = (sum >> 16) + (sum & 0xffff) }
-        return ~UInt16(sum)
     }
 }
 
