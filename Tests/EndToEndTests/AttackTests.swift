@@ -319,12 +319,18 @@ extension ClusterTests {
         let kernel = try cluster.drops("byKernel", at: victim)
         let received = try cluster.metric("triad_gossip_received_datagrams_total", of: victim)
         let start = System.bootNanoseconds()
+        let claimed = try lab.nodes.filter { try attacker.gossip($0) == datagrams[0].from }
         let flood = try attacker.flood(datagrams, rate: rate)
         defer { flood.stop() }
         var lapses = 0
+        // How long the victim went without hearing whom the flood claims to be: what that one says itself must get through.
+        var silences: [Int] = []
         try lab.wait("two seconds of: \(what)") {
             LabSystem.pause(milliseconds: 90)
             if let view = cluster.status(try #require(before.owner)), view.leaseRemainingMs == 0 { lapses += 1 }
+            for node in cluster.status(victim)?.nodes ?? [] where claimed.contains(node.id) {
+                silences.append(node.lastHeardMs ?? .max)
+            }
             return System.bootNanoseconds() > start + 2_000_000_000
         }
         let (count, perSecond) = flood.stop()
@@ -340,6 +346,10 @@ extension ClusterTests {
         LabSystem.say(
             "  \(what), at \(victim): \(perSecond)/s; of \(count) it received \(got), the kernel dropped \(lost); "
                 + "\(share) % of a core\n")
+        if let longest = silences.max() {
+            LabSystem.say("  \(victim) heard \(claimed[0]) itself no longer than \(longest) ms ago\n")
+            try story.holds(longest < 1000, "\(what): \(victim) heard \(claimed[0]) \(longest) ms ago")
+        }
         // Two busy cores may cost it a lease, which nobody is elected for; leadership and ownership are what may not change.
         if lapses > 0 { LabSystem.say("  the lease was seen to lapse \(lapses) times\n") }
         let after = try cluster.standing()

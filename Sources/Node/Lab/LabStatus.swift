@@ -31,6 +31,8 @@ struct LabStatus {
     var digest = ""
     var configDigest = ""
     var servers: [Server] = []
+    /// When each node was last heard of directly.
+    var nodes: [(id: String, lastHeardMs: Int?)] = []
     var problems: [String] = []
     var events: [(node: String, kind: String, text: String)] = []
 
@@ -60,6 +62,7 @@ struct LabStatus {
                         requests: server["requests"]?.whole ?? 0))
             }
         }
+        nodes = (root["nodes"]?.list ?? []).map { ($0["id"]?.text ?? "", $0["lastHeardMs"]?.whole) }
         problems = (root["problems"]?.list ?? []).compactMap(\.text)
         for event in root["events"]?.list ?? [] {
             events.append((event["node"]?.text ?? "", event["kind"]?.text ?? "", event["text"]?.text ?? ""))
