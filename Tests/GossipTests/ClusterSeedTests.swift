@@ -49,6 +49,7 @@ import Testing
         arguments: [
             Breakage.leaseBeyondElection, .voteBeforeSync, .countsUnsynced, .barrierIgnored, .answersForgotten,
             .releaseWithoutDrop, .doneBeforeCommit, .keepsConflicts, .localApply, .verdictOfOne, .gateOutlivesLease,
+            .voteUnstickyInTerm,
         ])
     func breakagesAreFound(_ breakage: Breakage) {
         #expect(BreakageSearch(breakage).run(livesMax: 20) != nil)
