@@ -75,8 +75,7 @@ import Testing
         #expect(
             names(node) == [
                 "id", "alive", "lastHeardMs", "rttMs", "role", "index", "configDigest", "configDiffers", "draining",
-                "gate",
-                "unfit",
+                "gate", "unfit", "figures",
             ])
         #expect(root["nodes"].elements[1]["configDiffers"].elements.map(\.text) == ["backends", "limits"])
         #expect(node["lastHeardMs"].isMissing)

@@ -48,6 +48,9 @@ extension Member {
         }
     }
 
+    /// When that member was last heard itself; nil when never.
+    public func heardAt(_ member: MemberID) -> Instant? { peers[member.index].heardAt }
+
     /// A hand-over to this member (or to anyone) could begin now; else why not.
     public func handoverProblem(to target: MemberID?, now: Instant) -> String? {
         guard role == .leader else { return "this node does not lead" }

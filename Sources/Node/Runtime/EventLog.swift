@@ -15,6 +15,8 @@ struct EventLog {
     /// Oldest first.
     private(set) var events: [StatusEvent] = []
     private var unpublished: [StatusEvent] = []
+    /// Events since the start.
+    private var count: UInt64 = 0
     /// Lines that stderr had no room for.
     private(set) var linesDropped: UInt64 = 0
 
@@ -31,6 +33,7 @@ struct EventLog {
     mutating func add(kind: String, text: String, level: Configuration.LogSection.Level = .info) {
         let event = StatusEvent(atMs: System.wallMilliseconds(), node: node, kind: kind, text: text)
         events.append(event)
+        count += 1
         unpublished.append(event)
         if events.count > Self.eventsMax { events.removeFirst(events.count - Self.eventsMax) }
         write(kind: kind, text: text, level: level, atMs: event.atMs)
@@ -40,6 +43,16 @@ struct EventLog {
     mutating func takeUnpublished() -> [StatusEvent] {
         defer { unpublished.removeAll() }
         return unpublished
+    }
+
+    /// The last `limit` events, numbered from 1, for the other nodes.
+    func latest(_ limit: Int) -> [NewsItem] {
+        let latest = events.suffix(limit)
+        return latest.enumerated().map { index, event in
+            NewsItem(
+                sequence: count - UInt64(latest.count - 1 - index), atMs: UInt64(max(0, event.atMs)), kind: event.kind,
+                text: event.text)
+        }
     }
 
     /// A line that is no event.

@@ -28,6 +28,8 @@ struct GossipSocket {
     private(set) var sendErrors: UInt64 = 0
     /// Authentic, but not a message: a sender with other code.
     private(set) var undecodable: UInt64 = 0
+    /// What came beside the messages, for `takeBulletins`; bounded by what one turn takes.
+    private var bulletins: [(bulletin: Bulletin, from: MemberID, boot: UInt64)] = []
     /// The last hello to each member: which boot it named, and when.
     private var hellos: [(boot: UInt64, at: UInt64)]
     /// What the kernel counted when it was last asked, which is too narrow for a long flood.
@@ -112,7 +114,7 @@ struct GossipSocket {
             switch envelope.open(datagram) {
             case .message(let sender, let boot, let payload, let isFromFence):
                 guard let message = Message.decode(payload), !isFromFence || message.isFenceWord else {
-                    undecodable += 1
+                    keepBulletin(isFromFence ? [] : payload, sender, boot)
                     continue
                 }
                 return (message, sender, boot)
@@ -122,6 +124,20 @@ struct GossipSocket {
             }
         }
         return nil
+    }
+
+    private mutating func keepBulletin(_ payload: [UInt8], _ sender: MemberID, _ boot: UInt64) {
+        if let bulletin = Bulletin.decode(payload) {
+            bulletins.append((bulletin, sender, boot))
+        } else {
+            undecodable += 1
+        }
+    }
+
+    /// The bulletins that `receive` came across since the last call.
+    mutating func takeBulletins() -> [(bulletin: Bulletin, from: MemberID, boot: UInt64)] {
+        defer { bulletins.removeAll(keepingCapacity: true) }
+        return bulletins
     }
 
     /// A boot lower than one answered before is of an earlier life: nobody is there to be told.

@@ -13,5 +13,6 @@ extension Runtime {
             // end too early.
             feed(.message(message, from: sender, boot: boot), now: Self.now())
         }
+        takeBulletins(now: Self.now())
     }
 }

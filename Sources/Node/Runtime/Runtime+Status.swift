@@ -17,12 +17,15 @@ extension Runtime {
         report.vips = configuration.vips.map {
             StatusReport.VIP(
                 address: $0.address, interface: $0.interface, owner: owner.map { name($0) },
-                heldHere: core.holdsAddress)
+                heldHere: core.holdsAddress,
+                sinceSeconds: overview.figures.span(overview.tenure.owner, \.ownsMs, now: now)?.seconds)
         }
+        report.leaderSinceSeconds = overview.figures.span(overview.tenure.leader, \.leadsMs, now: now)?.seconds
         report.leaseRemainingMs = Int(core.leaseRemaining(now: now)?.milliseconds ?? 0)
         report.nodes = nodes(now: now)
         report.backends = backends(figures, now: now)
         report.events = log.events
+        report.eventsElsewhere = overview.news.events
         report.fencing = fencing(now: now)
         report.forced = core.isForced
         report.problems = problems(now: now)
@@ -30,6 +33,9 @@ extension Runtime {
         report.gossip = gossipFigures
         report.storage = writes
         report.traffic = traffic(figures)
+        report.work = overview.figures.work(
+            alive: configuration.nodes.map { node in report.nodes.first { $0.id == node.id }?.alive ?? false }, now: now
+        )
         report.process = ProcessFigures.current()
         return report
     }
@@ -51,13 +57,14 @@ extension Runtime {
                 rttMs: peer.roundTrip?.milliseconds, role: peer.role.map { shown($0) } ?? "unknown",
                 index: peer.applied ?? 0, configDigest: peer.configuration.map { hex($0) } ?? "",
                 configDiffers: configuration.sectionsDiffering(from: peer.sections).map(\.rawValue),
-                draining: peer.isDraining, gate: gate(peer.condition), unfit: peer.condition?.unfit ?? [])
+                draining: peer.isDraining, gate: gate(peer.condition), unfit: peer.condition?.unfit ?? [],
+                word: overview.figures.word(of: peer.member.index, now: now))
         }
         nodes.append(
             StatusReport.Peer(
                 id: name(me), alive: true, lastHeardMs: 0, rttMs: 0, role: shown(core.role), index: core.appliedIndex,
                 configDigest: configuration.digest, draining: core.isDraining, gate: gate(core.condition),
-                unfit: core.condition.unfit))
+                unfit: core.condition.unfit, word: overview.figures.word(of: me.index, now: now)))
         return nodes.sorted { $0.id < $1.id }
     }
 
@@ -65,11 +72,13 @@ extension Runtime {
         zip(configuration.backends, servers.backends).map { backend, servers in
             StatusReport.Backend(
                 name: backend.name, balance: backend.balance.rawValue,
-                servers: servers.map { server(from: $0, figures.servers[$0.name] ?? ServerFigures()) })
+                servers: servers.map { server(from: $0, figures.servers[$0.name] ?? ServerFigures(), now: now) })
         }
     }
 
-    private func server(from server: ActiveServer, _ figures: ServerFigures) -> StatusReport.Server {
+    private func server(
+        from server: ActiveServer, _ figures: ServerFigures, now: Instant
+    ) -> StatusReport.Server {
         let views = configuration.nodes.indices.map { index in
             StatusReport.View(
                 node: configuration.nodes[index].id,
@@ -82,7 +91,8 @@ extension Runtime {
             admin: server.admin.rawValue, weight: server.weight,
             reason: server.reason.isEmpty ? "not checked yet" : server.reason, sinceSeconds: since, views: views,
             sessions: figures.sessions, requests: figures.requests, retries: figures.retries, errors: figures.errors,
-            checkSeconds: probe.flatMap { $0.checkedNs > 0 ? Double($0.latencyNs) / 1e9 : nil })
+            checkSeconds: probe.flatMap { $0.checkedNs > 0 ? Double($0.latencyNs) / 1e9 : nil },
+            work: overview.figures.work(with: server.name, nodes: configuration.nodes.map(\.id), now: now))
     }
 
     private func gate(_ condition: Digest.Condition?) -> Bool? { configuration.vips.isEmpty ? nil : condition?.hasGate }
@@ -217,4 +227,8 @@ extension Digest.Condition {
     var unfit: [String] {
         (answersClients ? [] : ["clients"]) + (reachesGateway ? [] : ["gateway"]) + (reach < 2 ? ["servers"] : [])
     }
+}
+
+extension Duration {
+    fileprivate var seconds: Double { milliseconds / 1000 }
 }

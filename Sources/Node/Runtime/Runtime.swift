@@ -10,6 +10,7 @@
 //   Runtime+Control.swift  operators' requests, signals, hand-over, stop
 //   Runtime+Reload.swift   the file has changed
 //   Runtime+Status.swift   what the status port shows
+//   Runtime+Overview.swift what the nodes tell each other of their work
 
 import CLinux
 import Glibc
@@ -66,6 +67,8 @@ final class Runtime {
     let signals: Int32
     let loader: ConfigurationLoader
     var log: EventLog
+    /// Everybody's figures and events.
+    var overview: Overview
 
     /// Servers in use, as of the core's table.
     var servers: ServerList
@@ -107,6 +110,7 @@ final class Runtime {
         signals = parts.signals
         loader = parts.loader
         log = parts.log
+        overview = Overview(nodeCount: parts.configuration.nodes.count, now: parts.now)
         servers = ServerList(configuration: parts.configuration, table: parts.core.table)
         let hasVIP = !parts.configuration.vips.isEmpty
         nextWallClock = parts.now
@@ -187,6 +191,7 @@ final class Runtime {
             let reachesGateway = gateway?.isReachable ?? true
             feed(.fitness(answersClients: dataPlane.isResponsive(), reachesGateway: reachesGateway), now: now)
             checkLinks(now: now)
+            tellOverview(now: now)
         }
         if let deadline = core.deadline, now >= deadline { feed(.tick, now: now) }
         if let deadline = prober.deadline, now.nanoseconds >= deadline {
@@ -216,6 +221,7 @@ final class Runtime {
 
     /// What the turn's events led to, done once for all of them.
     private func settle(now: Instant) {
+        watchTenure(now: now)
         takeProbeChanges(now: now)
         takeAdminRequests(now: now)
         if areServersStale { tellServers(now: now) }
@@ -240,6 +246,7 @@ final class Runtime {
     // MARK: - The core and its effects
 
     func feed(_ event: Event, now: Instant) {
+        if let left = core.leaseRemaining(now: now) { overview.tenure.noteLease(left) }
         core.step(event, now: now)
         while let effect = core.nextEffect() { carryOut(effect, now: now) }
         noteRole()
@@ -259,13 +266,13 @@ final class Runtime {
             servers = ServerList(configuration: configuration, table: core.table)
             areServersStale = true
         case .answer(let request, let outcome): answer(request, outcome, now: now)
-        case .note(let note): record(note)
+        case .note(let note): record(note, now: now)
         case .probeNow(let server): prober.probeNow(server.description, now: now.nanoseconds)
         case .handoverWanted(let target): beginMove(to: target, thenExit: false, now: now)
         }
     }
 
-    private func record(_ note: Note) {
+    private func record(_ note: Note, now: Instant) {
         switch note.kind {
         case .termStarted: counters.campaigns += 1
         case .leaderElected: counters.leaderChanges += 1
@@ -276,6 +283,7 @@ final class Runtime {
         default: break
         }
         log.note(note)
+        if note.kind == .vipAcquired { noteMove(now: now) }
     }
 
     private func noteRole() {
@@ -383,6 +391,8 @@ final class Runtime {
 
     private func publishEvents(now: Instant) {
         let fresh = log.takeUnpublished()
-        if !fresh.isEmpty { status.publish(fresh, now: now.nanoseconds) }
+        guard !fresh.isEmpty else { return }
+        status.publish(fresh, now: now.nanoseconds)
+        tellNews()
     }
 }

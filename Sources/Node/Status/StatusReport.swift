@@ -20,6 +20,8 @@ struct StatusReport: Sendable, Equatable {
     var vips: [VIP] = []
     /// 0 for a node that holds no lease.
     var leaseRemainingMs: Int = 0
+    /// How long the leader has led, as far as this node knows; nil without a leader.
+    var leaderSinceSeconds: Double?
     var state: State
     /// Every node of the configuration, this one too, by id.
     var nodes: [Peer] = []
@@ -40,6 +42,10 @@ struct StatusReport: Sendable, Equatable {
     var traffic = Traffic()
     var storage = Storage()
     var process = ProcessFigures()
+    /// All nodes' work.
+    var work = ClusterWork()
+    /// Events of the other nodes, as they told them. Oldest first.
+    var eventsElsewhere: [StatusEvent] = []
 
     struct VIP: Sendable, Equatable {
         /// With its prefix: `10.0.0.100/32`.
@@ -49,6 +55,8 @@ struct StatusReport: Sendable, Equatable {
         var owner: String?
         /// The address is on this node's interface now.
         var heldHere: Bool
+        /// How long the owner has had it, as far as this node knows; nil without an owner.
+        var sinceSeconds: Double?
     }
 
     struct State: Sendable, Equatable {
@@ -75,6 +83,8 @@ struct StatusReport: Sendable, Equatable {
         var gate: Bool?
         /// What keeps it from being fit to lead: `clients`, `gateway`, `servers`; empty when nothing does.
         var unfit: [String] = []
+        /// What it last said of its work; nil: nothing yet.
+        var word: NodeWord?
     }
 
     struct Backend: Sendable, Equatable {
@@ -103,6 +113,8 @@ struct StatusReport: Sendable, Equatable {
         var errors: UInt64 = 0
         /// Of this node's last finished probe; nil before the first.
         var checkSeconds: Double?
+        /// All nodes' work with it.
+        var work = ServerWork()
     }
 
     struct View: Sendable, Equatable {
@@ -248,6 +260,7 @@ extension StatusReport {
             writer.object("drops") { writer in for drop in gossip.drops { writer.field(drop.reason, drop.count) } }
         }
         writer.object("traffic") { writer in traffic.write(to: &writer) }
+        work.write(to: &writer)
         writer.object("storage") { writer in
             writer.field("writes", storage.writes)
             writer.field("failures", storage.failures)
@@ -257,6 +270,12 @@ extension StatusReport {
             writer.field("residentBytesMax", process.residentBytesMax)
             writer.field("cpuSeconds", process.cpuSeconds, decimals: 3)
         }
+        if let leaderSinceSeconds {
+            writer.field("leaderSinceSeconds", leaderSinceSeconds, decimals: 1)
+        } else {
+            writer.null("leaderSinceSeconds")
+        }
+        writer.array("eventsElsewhere") { writer in for event in eventsElsewhere { event.write(to: &writer) } }
     }
 }
 
@@ -267,6 +286,7 @@ extension StatusReport.VIP {
             writer.field("interface", interface)
             writer.field("owner", owner)
             writer.field("heldHere", heldHere)
+            if let sinceSeconds { writer.field("sinceSeconds", sinceSeconds, decimals: 1) }
         }
     }
 }
@@ -285,6 +305,7 @@ extension StatusReport.Peer {
             writer.field("draining", draining)
             if let gate { writer.field("gate", gate) } else { writer.null("gate") }
             writer.array("unfit") { writer in for what in unfit { writer.element(what) } }
+            if let word { word.write(to: &writer) } else { writer.null("figures") }
         }
     }
 }
@@ -315,6 +336,7 @@ extension StatusReport.Server {
             writer.field("retries", retries)
             writer.field("errors", errors)
             if let checkSeconds { writer.field("checkMs", checkSeconds * 1000, decimals: 3) }
+            work.write(to: &writer)
         }
     }
 }
