@@ -50,6 +50,7 @@ import Testing
         var figures = NodeFigures()
         (figures.uptimeMs, figures.ownsMs, figures.leaseLowMs, figures.bytesSent) = (5, 4, 3, 1 << 50)
         figures.responses = [1, 2, 3, 4, 5]
+        (figures.stateIndex, figures.stateDigest, figures.datagramsSent) = (9, .max - 2, 77)
         guard case .figures(let rows) = Bulletin.decode(Bulletin.figures([figures.row]).encode()) else {
             Issue.record("no figures")
             return
@@ -198,6 +199,22 @@ import Testing
         #expect(trace.requests.count == Trace.samplesMax && trace.requests.last == 100)
         trace.sample(seconds: 0)
         #expect(trace.requests.count == Trace.samplesMax)
+    }
+
+    @Test func lossIsWhatDidNotComeOfWhatWasSent() throws {
+        var meter = LossMeter()
+        #expect(meter.loss == nil)
+        meter.note(sent: 1000, received: 7)
+        #expect(meter.loss == nil)
+        meter.note(sent: 1100, received: 97)
+        #expect(abs(try #require(meter.loss) - 0.1) < 1e-9)
+        // What is long over counts no more, and a start anew isn't a loss.
+        for word in 1...20 { meter.note(sent: 1100 + UInt64(word) * 10, received: 97 + UInt64(word) * 10) }
+        #expect(meter.loss == 0)
+        meter.note(sent: 5, received: 300)
+        #expect(meter.loss == nil)
+        meter.note(sent: 15, received: 312)
+        #expect(meter.loss == 0)
     }
 
     // MARK: Who, since when

@@ -75,7 +75,7 @@ import Testing
         #expect(
             names(node) == [
                 "id", "alive", "lastHeardMs", "rttMs", "role", "index", "configDigest", "configDiffers", "draining",
-                "gate", "unfit", "figures",
+                "gate", "unfit", "figures", "loss", "disagrees",
             ])
         #expect(root["nodes"].elements[1]["configDiffers"].elements.map(\.text) == ["backends", "limits"])
         #expect(node["lastHeardMs"].isMissing)
@@ -151,12 +151,22 @@ import Testing
         report.backends[0].servers[0].reason = attack
         report.backends[0].servers[0].views[0].health = "up\" onclick=\"x"
         let html = String(decoding: StatusPage.html(report), as: UTF8.self)
-        #expect(!html.contains("<script"))
+        // Our own script and nobody else's, and the browser is told so.
+        #expect(html.components(of: "<script") == 1 && html.contains("<script>\(PageScript.text)</script>"))
         #expect(!html.contains("onclick=\""))
+        #expect(StatusPage.policy.contains("default-src 'none'; script-src 'sha256-"))
+        #expect(!StatusPage.policy.contains("unsafe"))
+        // A line of an event stream must not end where somebody else wants it to.
+        report.problems = ["a\n\ndata: <main>"]
+        let frame = StatusView.frame(report)
+        #expect(frame.count { $0 == 10 } == 3 && !frame.contains(13))
         #expect(html.contains("&lt;script&gt;alert(&quot;x&quot; + &#39;y&#39; &amp; z)&lt;/script&gt;"))
         #expect(html.contains("http-equiv=\"refresh\""))
         #expect(html.contains("prefers-color-scheme:dark"))
-        for tag in ["table", "tr", "td", "th", "div", "section", "tbody", "thead", "span", "ul", "li"] {
+        for tag in [
+            "table", "tr", "td", "th", "div", "main", "tbody", "thead", "span", "ul", "ol", "li", "dl", "dd", "svg",
+            "button", "small",
+        ] {
             let opened = html.components(of: "<\(tag)>") + html.components(of: "<\(tag) ")
             #expect(opened == html.components(of: "</\(tag)>"), "\(tag)")
         }
@@ -167,6 +177,7 @@ import Testing
         let html = String(decoding: StatusPage.html(report), as: UTF8.self)
         #expect(html.contains("differs: backends, limits") && html.contains(">draining<") && html.contains("FORCED"))
         #expect(html.contains("<dt>fencing</dt><dd>wait</dd>"))
+        #expect(html.contains("data-act=\"handover\" data-to=\"n2\"") && !html.contains("data-to=\"n1\""))
         let lines = StatusTable(width: nil).lines(report)
         #expect(
             lines.contains {
@@ -178,6 +189,47 @@ import Testing
         calm.nodes[1].configDiffers = []
         #expect(!StatusTable(width: nil).lines(calm).joined().contains("FORCED"))
         #expect(StatusTable(width: nil).lines(calm).contains { $0.hasPrefix("n2") && $0.hasSuffix("differs") })
+    }
+
+    @Test func whatAllNodesNotedIsOneMoment() {
+        var report = StatusReport.sample()
+        func event(_ node: String, _ atMs: Int64, _ text: String = "api/api_1 is down") -> StatusEvent {
+            StatusEvent(atMs: atMs, node: node, kind: "server-down", text: text)
+        }
+        report.events = [event("n1", 1000), event("n1", 9000)]
+        report.eventsElsewhere = [event("n2", 1012), event("n3", 990), event("n2", 1500, "another"), event("n3", 9001)]
+        let moments = PageTables.moments(report)
+        #expect(moments.map(\.nodes) == [["n3", "n1"], ["n2"], ["n2", "n1", "n3"]])
+        #expect(moments.map(\.event.atMs) == [9000, 1500, 990])
+    }
+
+    @Test func aPageOfManyServersIsCutAndSaysSo() {
+        var report = StatusReport.sample()
+        report.backends[0].servers = (1...500).map { StatusReport.server("api_\($0)", "up") }
+        let html = String(decoding: StatusPage.html(report), as: UTF8.self)
+        #expect(html.contains("… and 300 more") && html.contains("api_200") && !html.contains("api_201"))
+    }
+
+    // MARK: CSV
+
+    @Test func theColumnsAreThoseOfHaproxy() throws {
+        var report = StatusReport.sample()
+        report.traffic.frontends = [.init(name: "http", address: "*:80", backend: "api")]
+        report.backends[0].servers[0].reason = "a \"b\", c\nd"
+        let lines = String(decoding: StatusCSV.text(report), as: UTF8.self).split(separator: "\n")
+        #expect(lines.count == 1 + 1 + 2 + 1)
+        #expect(lines[0].hasPrefix("# pxname,svname,qcur,qmax,scur,smax,slim,stot,bin,bout,dreq,"))
+        let titles = lines[0].dropFirst(2).split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+        func value(_ line: Int, _ column: String) -> String? {
+            let cells = lines[line].split(separator: ",", omittingEmptySubsequences: false)
+            return titles.firstIndex(of: column).map { String(cells[$0]) }
+        }
+        #expect(value(1, "svname") == "FRONTEND" && value(1, "hrsp_2xx") == "1200" && value(1, "status") == "OPEN")
+        #expect(value(2, "svname") == "api_1" && value(2, "status") == "UP" && value(2, "stot") == "1234")
+        #expect(value(3, "status") == "DOWN" && value(3, "type") == "2" && value(3, "lastchg") == "10")
+        #expect(value(4, "svname") == "BACKEND" && value(4, "status") == "UP" && value(4, "stot") == "2468")
+        #expect(lines[2].contains(",\"a \"\"b\"\", c d\","))
+        #expect(lines.allSatisfy { $0.hasSuffix(",") })
     }
 
     // MARK: The table

@@ -384,13 +384,13 @@ private func body(_ answer: String) -> String {
         var stage = try Stage(StatusAccess(token: "sesame", user: "admin", password: "pass word"))
         let good = Base64.encode(Array("admin:pass word".utf8))
         let bad = Base64.encode(Array("admin:password".utf8))
-        for path in ["/", "/status", "/metrics", "/events"] {
+        for path in ["/", "/status", "/metrics", "/events", "/live", "/stats;csv"] {
             let answer = try stage.get(path)
             #expect(status(answer) == 401)
             #expect(answer.contains("WWW-Authenticate: Basic"))
             #expect(status(try stage.get(path, "Authorization: Basic \(bad)\r\n")) == 401)
         }
-        for path in ["/", "/status", "/metrics"] {
+        for path in ["/", "/status", "/metrics", "/stats;csv"] {
             #expect(status(try stage.get(path, "Authorization: basic \(good)\r\n")) == 200)
             #expect(status(try stage.get(path, "Authorization: Bearer sesame\r\n")) == 200)
         }
@@ -412,6 +412,53 @@ private func body(_ answer: String) -> String {
         stage.skippedNs = 16_000_000_000
         #expect(stage.run { $0.text(client).hasSuffix("\n\n:\n\n") })
         #expect(!stage.closed[client])
+    }
+
+    @Test func aPageIsShownLive() throws {
+        var stage = try Stage()
+        #expect(!stage.server.hasViewers)
+        let client = try stage.connect()
+        stage.send(client, "GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+        #expect(stage.run { $0.text(client).hasSuffix("</main>\n\n") })
+        #expect(stage.text(client).contains("Content-Type: text/event-stream\r\n"))
+        #expect(stage.server.hasViewers)
+        // What happens is shown to it as a page, not as an event.
+        stage.server.publish([StatusEvent(atMs: 0, node: "n2", kind: "noise", text: "x")], now: stage.now)
+        stage.report.leader = "n3"
+        stage.server.show(stage.report, now: stage.now)
+        #expect(stage.run { $0.text(client).contains("n3 leads") })
+        #expect(!stage.text(client).contains("noise"))
+        stage.skippedNs = 16_000_000_000
+        #expect(stage.run { $0.text(client).hasSuffix("</main>\n\n:\n\n") })
+        stage.hangUp(client)
+        #expect(stage.run { !$0.server.hasViewers })
+    }
+
+    /// Who doesn't read holds up nobody, and costs no more than one page and what the kernel's buffers take.
+    @Test func aViewerThatDoesNotReadGetsLaterPages() throws {
+        var stage = try Stage()
+        let slow = try stage.connect()
+        stage.send(slow, "GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+        #expect(stage.run { $0.server.hasViewers })
+        let page = StatusView.frame(stage.report).count
+        for _ in 0..<3000 { stage.server.show(stage.report, now: stage.now) }
+        stage.report.leader = "n3"
+        #expect(stage.run { $0.text(slow).hasSuffix("</main>\n\n") })
+        #expect(stage.received[slow].count < 2500 * page)
+        stage.server.show(stage.report, now: stage.now)
+        #expect(stage.run { $0.text(slow).contains("n3 leads") })
+        #expect(status(try stage.get("/health")) == 200)
+    }
+
+    @Test func streamsAreBoundedInNumber() throws {
+        var stage = try Stage()
+        for number in 0..<StatusServer.Limit.streams {
+            let client = try stage.connect()
+            stage.send(client, "GET /\(number % 2 == 0 ? "live" : "events") HTTP/1.1\r\nHost: x\r\n\r\n")
+            #expect(stage.run { !$0.received[client].isEmpty })
+        }
+        #expect(status(try stage.get("/live")) == 503)
+        #expect(status(try stage.get("/status")) == 200)
     }
 
     @Test func aStreamThatIsNotReadIsClosed() throws {

@@ -23,6 +23,10 @@ struct NodeFigures: Sendable, Equatable {
     var aborted: UInt64 = 0
     var bytesReceived: UInt64 = 0
     var bytesSent: UInt64 = 0
+    var stateIndex: UInt64 = 0
+    var stateDigest: UInt64 = 0
+    /// Datagrams it had sent to whom it told this, for that one to see how many are lost.
+    var datagramsSent: UInt64 = 0
 
     init() {}
 
@@ -57,13 +61,20 @@ struct NodeFigures: Sendable, Equatable {
         aborted = row[16]
         bytesReceived = row[17]
         bytesSent = row[18]
+        stateIndex = row[19]
+        // In halves: a number of a row has 62 bits.
+        stateDigest = (row[20] & 0xffff_ffff) << 32 | row[21] & 0xffff_ffff
+        datagramsSent = row[22]
     }
 
     var row: FigureRow {
         FigureRow(
             name: "",
             values: [uptimeMs, leadsMs, ownsMs, leaseLowMs, connections, inFlight, accepted, requests] + responses
-                + [retries, errors, refused, aborted, bytesReceived, bytesSent])
+                + [
+                    retries, errors, refused, aborted, bytesReceived, bytesSent, stateIndex, stateDigest >> 32,
+                    stateDigest & 0xffff_ffff, datagramsSent,
+                ])
     }
 }
 

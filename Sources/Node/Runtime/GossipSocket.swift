@@ -26,6 +26,9 @@ struct GossipSocket {
     private(set) var datagramsReceived: UInt64 = 0
     private(set) var bytesReceived: UInt64 = 0
     private(set) var sendErrors: UInt64 = 0
+    /// Datagrams sent to each member, and authentic ones received.
+    private(set) var sent: [UInt64]
+    private(set) var received: [UInt64]
     /// Authentic, but not a message: a sender with other code.
     private(set) var undecodable: UInt64 = 0
     /// What came beside the messages, for `takeBulletins`; bounded by what one turn takes.
@@ -57,6 +60,8 @@ struct GossipSocket {
         self.addresses = addresses
         self.envelope = envelope
         hellos = Array(repeating: (0, 0), count: addresses.count)
+        sent = Array(repeating: 0, count: addresses.count)
+        received = sent
     }
 
     private static func filter(_ descriptor: Int32, _ addresses: [SocketAddress]) throws(SystemError) {
@@ -97,6 +102,7 @@ struct GossipSocket {
     private mutating func transmit(_ datagram: [UInt8], to member: MemberID) {
         if case .moved = System.send(descriptor, datagram, to: addresses[member.index]) {
             datagramsSent += 1
+            sent[member.index] += 1
             bytesSent += UInt64(datagram.count)
         } else {
             sendErrors += 1
@@ -113,12 +119,14 @@ struct GossipSocket {
             guard let datagram = nextDatagram() else { return nil }
             switch envelope.open(datagram) {
             case .message(let sender, let boot, let payload, let isFromFence):
+                received[sender.index] += 1
                 guard let message = Message.decode(payload), !isFromFence || message.isFenceWord else {
                     keepBulletin(isFromFence ? [] : payload, sender, boot)
                     continue
                 }
                 return (message, sender, boot)
             case .hello(let sender, let boot):
+                received[sender.index] += 1
                 if isWorthAnAnswer(sender, boot) { transmit(envelope.hello(to: sender, boot: boot), to: sender) }
             case .introduced, .dropped: continue
             }

@@ -11,6 +11,8 @@ struct Overview {
     var tenure: Tenure
     /// The least that was left of this node's lease in the last second.
     var leaseLow: Duration?
+    /// What is lost on the way from each node.
+    var losses: [LossMeter]
     /// The row that the next bulletin begins with.
     private var nextRow = 0
 
@@ -18,6 +20,7 @@ struct Overview {
         figures = ClusterFigures(nodeCount: nodeCount)
         news = ClusterNews(nodeCount: nodeCount)
         tenure = Tenure(now: now)
+        losses = Array(repeating: LossMeter(), count: nodeCount)
     }
 
     /// The payloads of this second.
@@ -41,6 +44,8 @@ extension Runtime {
         let tenure = overview.tenure
         if tenure.leader.member == me { whole.leadsMs = max(1, milliseconds(since: tenure.leader.since, now: now)) }
         if tenure.owner.member == me { whole.ownsMs = max(1, milliseconds(since: tenure.owner.since, now: now)) }
+        whole.stateIndex = core.appliedIndex
+        whole.stateDigest = core.table.digest
         whole.leaseLowMs = UInt64(max(0, overview.leaseLow?.milliseconds ?? 0))
 
         overview.figures.keep(names)
@@ -48,7 +53,10 @@ extension Runtime {
         overview.figures.sample(now: now)
         // The node itself goes first, every second; its servers take turns when they are too many for one.
         for payload in overview.bulletins(of: servers) { tellPeers(payload) }
-        tellPeers(Bulletin.figures([whole.row]).encode())
+        for index in configuration.nodes.indices where index != me.index {
+            whole.datagramsSent = gossip.sent[index]
+            gossip.send(Bulletin.figures([whole.row]).encode(), to: MemberID(index))
+        }
         tellNews()
     }
 
@@ -64,7 +72,12 @@ extension Runtime {
     func takeBulletins(now: Instant) {
         for (bulletin, sender, boot) in gossip.takeBulletins() where sender != me {
             switch bulletin {
-            case .figures(let rows): overview.figures.take(rows, from: sender.index, boot: boot, now: now)
+            case .figures(let rows):
+                overview.figures.take(rows, from: sender.index, boot: boot, now: now)
+                if let whole = rows.first(where: { $0.name.isEmpty }) {
+                    let sent = NodeFigures(whole).datagramsSent
+                    overview.losses[sender.index].note(sent: sent, received: gossip.received[sender.index])
+                }
             case .news(let items):
                 let id = configuration.nodes[sender.index].id
                 overview.news.take(items, from: sender.index, id: id, boot: boot)
@@ -72,11 +85,21 @@ extension Runtime {
         }
     }
 
+    /// To those who look at it live: once a second, and soon after something happened.
+    func showPage(now: Instant) {
+        guard isPageStale, status.hasViewers, now >= pageShownAt.advanced(by: .milliseconds(100)) else { return }
+        isPageStale = false
+        pageShownAt = now
+        status.show(report(now: now), now: now.nanoseconds)
+    }
+
     /// Looks who leads and who owns, in every turn.
     func watchTenure(now: Instant) {
         let owner = core.owner(now: now)
         let heardAt = owner.flatMap { $0 == me ? nil : core.heardAt($0) }
+        let before = (overview.tenure.leader, overview.tenure.owner)
         overview.tenure.observe(leader: core.knownLeader(now: now), owner: owner, ownerHeardAt: heardAt, now: now)
+        if before != (overview.tenure.leader, overview.tenure.owner) { isPageStale = true }
     }
 
     /// This node has just taken the VIP.

@@ -22,6 +22,7 @@ extension Runtime {
         }
         report.leaderSinceSeconds = overview.figures.span(overview.tenure.leader, \.leadsMs, now: now)?.seconds
         report.leaseRemainingMs = Int(core.leaseRemaining(now: now)?.milliseconds ?? 0)
+        report.leaseMs = Int(configuration.gossip.lease.milliseconds)
         report.nodes = nodes(now: now)
         report.backends = backends(figures, now: now)
         report.events = log.events
@@ -58,7 +59,8 @@ extension Runtime {
                 index: peer.applied ?? 0, configDigest: peer.configuration.map { hex($0) } ?? "",
                 configDiffers: configuration.sectionsDiffering(from: peer.sections).map(\.rawValue),
                 draining: peer.isDraining, gate: gate(peer.condition), unfit: peer.condition?.unfit ?? [],
-                word: overview.figures.word(of: peer.member.index, now: now))
+                word: overview.figures.word(of: peer.member.index, now: now),
+                loss: overview.losses[peer.member.index].loss, disagrees: disagrees(peer.member))
         }
         nodes.append(
             StatusReport.Peer(
@@ -66,6 +68,12 @@ extension Runtime {
                 configDigest: configuration.digest, draining: core.isDraining, gate: gate(core.condition),
                 unfit: core.condition.unfit, word: overview.figures.word(of: me.index, now: now)))
         return nodes.sorted { $0.id < $1.id }
+    }
+
+    /// Told of the same index, and another state: never, unless something is broken.
+    private func disagrees(_ member: MemberID) -> Bool {
+        guard let word = overview.figures.whole(of: member.index)?.figures, word.stateDigest > 0 else { return false }
+        return word.stateIndex == core.appliedIndex && word.stateDigest != core.table.digest
     }
 
     private func backends(_ figures: Figures, now: Instant) -> [StatusReport.Backend] {
@@ -133,6 +141,9 @@ extension Runtime {
                 let sections = configuration.sectionsDiffering(from: peer.sections).map(\.rawValue)
                 let what = sections.isEmpty ? "" : "; what differs: \(sections.joined(separator: ", "))"
                 problems.append("node \(id) has another configuration file\(what)")
+            }
+            if disagrees(peer.member) {
+                problems.append("node \(id) has ANOTHER STATE at the same index: see `state.digest` of both")
             }
             if let key = gossip.key(of: peer.member), key > 0 {
                 problems.append("node \(id) signs gossip with key \(key + 1) of this node's key file, not with key 1")

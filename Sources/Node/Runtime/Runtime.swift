@@ -67,6 +67,9 @@ final class Runtime {
     let signals: Int32
     let loader: ConfigurationLoader
     var log: EventLog
+    /// What viewers of the page see is old.
+    var isPageStale = false
+    var pageShownAt: Instant
     /// Everybody's figures and events.
     var overview: Overview
 
@@ -110,6 +113,7 @@ final class Runtime {
         signals = parts.signals
         loader = parts.loader
         log = parts.log
+        pageShownAt = parts.now
         overview = Overview(nodeCount: parts.configuration.nodes.count, now: parts.now)
         servers = ServerList(configuration: parts.configuration, table: parts.core.table)
         let hasVIP = !parts.configuration.vips.isEmpty
@@ -192,6 +196,7 @@ final class Runtime {
             feed(.fitness(answersClients: dataPlane.isResponsive(), reachesGateway: reachesGateway), now: now)
             checkLinks(now: now)
             tellOverview(now: now)
+            isPageStale = true
         }
         if let deadline = core.deadline, now >= deadline { feed(.tick, now: now) }
         if let deadline = prober.deadline, now.nanoseconds >= deadline {
@@ -227,6 +232,7 @@ final class Runtime {
         if areServersStale { tellServers(now: now) }
         // Before the reports, which hold the new events too: a stream that begins now gets each once.
         publishEvents(now: now)
+        showPage(now: now)
         if status.needsReport { status.respond(report(now: now), now: now.nanoseconds) }
     }
 
@@ -394,5 +400,6 @@ final class Runtime {
         guard !fresh.isEmpty else { return }
         status.publish(fresh, now: now.nanoseconds)
         tellNews()
+        isPageStale = true
     }
 }

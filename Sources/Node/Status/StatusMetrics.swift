@@ -32,6 +32,13 @@ enum StatusMetrics {
         writer.sample(report.term)
         writer.family("lease_remaining_seconds", .gauge, "Time left of this node's lease, 0 without one.")
         writer.sample(Double(report.leaseRemainingMs) / 1000)
+        writer.family("lease_seconds", .gauge, "The whole lease, as configured.")
+        writer.sample(Double(report.leaseMs) / 1000)
+        writer.family(
+            "lease_low_seconds", .gauge,
+            "The least that was left of this node's lease before it was renewed, in the last second; 0 without one.")
+        let own = report.nodes.first { $0.id == report.node }?.word
+        writer.sample(Double(own?.figures.leaseLowMs ?? 0) / 1000)
         writer.family("problems", .gauge, "Things that are wrong right now, as /status lists them.")
         writer.sample(report.problems.count)
         writer.family("vip_held", .gauge, "1 while the address is on this node's interface.")
@@ -54,6 +61,14 @@ enum StatusMetrics {
         for node in nodes { writer.sample(node.index, ["peer": node.id]) }
         writer.family("node_config_agrees", .gauge, "1 when that node runs the same configuration as this one.")
         for node in nodes { writer.sample(node.configDigest == report.state.configDigest, ["peer": node.id]) }
+        writer.family("node_state_disagrees", .gauge, "1 when that node has another state at the same index.")
+        for node in nodes { writer.sample(node.disagrees, ["peer": node.id]) }
+        writer.family("node_gossip_loss_ratio", .gauge, "Part of that node's gossip that doesn't get here, 0 to 1.")
+        for node in nodes { if let loss = node.loss { writer.sample(loss, ["peer": node.id]) } }
+        writer.family("node_figures_age_seconds", .gauge, "Age of what that node last said of its work.")
+        for node in nodes {
+            if let word = node.word { writer.sample(Double(word.ageMs) / 1000, ["peer": node.id]) }
+        }
         writer.family("node_gate", .gauge, "1 when the kernel's gate stands before the VIP on that node.")
         for node in nodes { if let gate = node.gate { writer.sample(gate, ["peer": node.id]) } }
         writer.family("node_draining", .gauge, "1 while that node serves connections of a VIP that it gave away.")

@@ -71,6 +71,7 @@ extension StatusReport.NodeWord {
             writer.field("aborted", figures.aborted)
             writer.field("bytesReceived", figures.bytesReceived)
             writer.field("bytesSent", figures.bytesSent)
+            writer.field("stateIndex", figures.stateIndex)
         }
     }
 }

@@ -1,199 +1,164 @@
-// StatusPage: the page at `/` and `/stats`: one self-contained HTML document without scripts or outside assets, which
-// reloads itself. Everything that comes from a configuration, a server or a peer is escaped.
+// StatusPage: the page at `/` and `/stats`: one self-contained HTML document, made here as a whole. Without JavaScript it
+// loads itself again every two seconds; with it, a stream at `/live` brings a new <main> (see PageScript). Everything
+// that comes from a configuration, a server or a peer is escaped, and the browser is told to run no other script.
+
+import Gossip
 
 enum StatusPage {
+    /// Rows of servers that a page shows; `/status` has all.
+    static let serversMax = 200
+    static let eventsMax = 60
+
+    /// The header field that lets exactly our script and style in.
+    static let policy: String = {
+        func hash(_ text: String) -> String { "'sha256-\(Base64.encode(SHA256.digest(Array(text.utf8))))'" }
+        return "Content-Security-Policy: default-src 'none'; script-src \(hash(PageScript.text)); "
+            + "style-src \(hash(PageStyle.text)); connect-src 'self'; img-src data:; base-uri 'none'; "
+            + "form-action 'none'; frame-ancestors 'none'"
+    }()
+
     static func html(_ report: StatusReport) -> [UInt8] {
-        var page = Page()
+        var page = HTMLWriter()
         page.raw(
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"2\">"
-                + "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>")
-        page.text("\(report.cluster): \(report.node) (\(report.role))")
-        page.raw("</title><style>\(style)</style></head><body>\n")
-        writeHead(report, to: &page)
-        writeNodes(report, to: &page)
-        for backend in report.backends { writeBackend(backend, report, to: &page) }
-        writeEvents(report, to: &page)
-        page.raw("<footer>triad ")
-        page.text("\(report.version), up \(StatusText.span(report.uptimeSeconds))")
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+                + "<noscript><meta http-equiv=\"refresh\" content=\"2\"></noscript>"
+                + "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
+                + "<link rel=\"icon\" href=\"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
+                + "%3Cpath d='M4 0l4 7H0z' fill='%232458d3'/%3E%3C/svg%3E\">")
+        page.element("title", title(report))
+        page.raw("<style>\(PageStyle.text)</style></head><body>\n")
         page.raw(
-            "; <a href=\"status\">JSON</a>, <a href=\"metrics\">metrics</a>, <a href=\"events\">events</a></footer>\n"
-                + "</body></html>\n")
+            "<a class=\"skip\" href=\"#servers\">Skip to the servers</a><p id=\"stale\" role=\"alert\" hidden></p>")
+        page.raw(main(report))
+        page.raw(ask)
+        page.raw("<p id=\"done\" role=\"status\"></p>\n<script>\(PageScript.text)</script>\n</body></html>\n")
         return Array(page.html.utf8)
     }
 
-    private static func writeHead(_ report: StatusReport, to page: inout Page) {
-        page.raw("<header><h1>")
-        page.text(report.cluster)
-        page.raw("</h1><p>seen from <b>")
-        page.text(report.node)
-        page.raw("</b></p></header>\n<section class=\"facts\">")
-        page.fact("leader", report.leader ?? "none", bad: report.leader == nil)
-        page.fact("quorum", report.quorum ? "yes" : "NO", bad: !report.quorum)
-        for vip in report.vips {
-            page.fact("VIP \(vip.address)", vip.owner ?? "nobody", bad: vip.owner == nil)
+    /// What changes, on one line.
+    static func main(_ report: StatusReport) -> String {
+        var page = HTMLWriter()
+        page.open("main", ["data-title": title(report)])
+        writeHead(report, to: &page)
+        writeFacts(report, to: &page)
+        PageTables.writeNodes(report, to: &page)
+        page.raw("<div id=\"servers\" tabindex=\"-1\">")
+        var room = serversMax
+        for backend in report.backends {
+            PageTables.writeBackend(backend, report, rows: room, to: &page)
+            room = max(0, room - backend.servers.count)
         }
-        if let fencing = report.fencing { page.fact("fencing", fencing) }
-        if report.forced { page.fact("FORCED", "owner without a majority", bad: true) }
-        page.fact("term", String(report.term))
-        if report.role == "leader", !report.vips.isEmpty { page.fact("lease", "\(report.leaseRemainingMs) ms") }
-        page.fact("state", "\(report.state.index) · \(report.state.digest.prefix(8))")
-        page.fact("requests", String(report.traffic.requests))
-        page.fact("in flight", String(report.traffic.requestsInFlight))
-        page.raw("</section>\n")
+        page.raw("</div>")
+        PageTables.writeEvents(report, to: &page)
+        page.raw("<footer>")
+        page.text("triad \(report.version), this node up \(StatusText.span(report.uptimeSeconds)); ")
+        page.raw("<a href=\"status\">JSON</a>, <a href=\"metrics\">metrics</a>, <a href=\"stats;csv\">CSV</a>")
+        page.raw("</footer></main>")
+        return page.html
+    }
+
+    /// Asked before anything is changed.
+    private static let ask = """
+        <dialog id="ask" aria-labelledby="ask-title"><form method="dialog"><h2 id="ask-title"></h2><p id="ask-what"></p>
+        <label id="ask-weight">Weight, 0 to 256<input name="weight" type="number" min="0" max="256" required></label>
+        <label>Admin token<input name="token" type="password" autocomplete="current-password" required></label>
+        <p id="ask-problem" role="alert"></p><p class="go"><button value="cancel" formnovalidate>Cancel</button>
+        <button name="go" value="go">Do it</button></p></form></dialog>
+        """
+
+    private static func title(_ report: StatusReport) -> String {
+        let state = report.problems.isEmpty && report.quorum ? "✓" : "⚠"
+        return "\(state) \(report.cluster): \(report.leader.map { "\($0) leads" } ?? "no leader")"
+    }
+
+    // MARK: - What is to be seen in five seconds
+
+    private static func writeHead(_ report: StatusReport, to page: inout HTMLWriter) {
+        page.raw("<header>")
+        page.element("h1", report.cluster)
+        page.raw("<p class=\"soft\">seen from <b>")
+        page.text(report.node)
+        page.raw("</b> (")
+        page.text(report.role)
+        page.raw(")</p></header>")
+        let owners = report.vips.map(\.owner)
+        let isOwned = owners.allSatisfy { $0 != nil }
+        let kind = !report.quorum || report.leader == nil || !isOwned ? "bad" : report.problems.isEmpty ? "" : "odd"
+        page.open("p", ["class": "lead \(kind)"])
+        page.open("span", ["aria-live": "polite"])
+        if let leader = report.leader, report.quorum {
+            page.element("strong", leader)
+            let owned = report.vips.filter { $0.owner == leader }.map(\.address)
+            page.text(owned.isEmpty ? " leads" : " leads and owns \(owned.joined(separator: ", "))")
+        } else {
+            page.element("strong", report.quorum ? "No leader" : "NO QUORUM")
+            page.text(report.quorum ? "" : ": this node isn't in touch with a majority")
+        }
+        for vip in report.vips where vip.owner == nil || vip.owner != report.leader {
+            page.text("; \(vip.owner ?? "nobody") has \(vip.address)")
+        }
+        page.close("span")
+        if let seconds = report.leaderSinceSeconds, report.leader != nil {
+            page.element("span", " for \(StatusText.span(seconds))", ["class": "soft"])
+        }
+        page.close("p")
         guard !report.problems.isEmpty else { return }
         page.raw("<ul class=\"problems\" role=\"alert\">")
-        for problem in report.problems {
-            page.raw("<li>")
-            page.text(problem)
-            page.raw("</li>")
-        }
-        page.raw("</ul>\n")
+        for problem in report.problems { page.element("li", problem) }
+        page.raw("</ul>")
     }
 
-    private static func writeNodes(_ report: StatusReport, to page: inout Page) {
-        page.raw("<h2>Nodes</h2>\n")
-        page.table(["node", "state", "role", "heard", "round trip", "index", "configuration"]) { page in
-            for node in report.nodes {
-                let isSelf = node.id == report.node
-                page.row {
-                    $0.cell(isSelf ? "\(node.id) (this one)" : node.id, heading: true)
-                    let state = !node.alive ? "silent" : node.draining ? "draining" : "alive"
-                    $0.cell(state, mark: !node.alive ? "down" : node.draining ? "held" : "up")
-                    $0.cell(node.role)
-                    $0.cell(isSelf ? "–" : node.lastHeardMs.map { "\($0) ms ago" } ?? "never")
-                    $0.cell(node.rttMs.map { JSONWriter.text($0, decimals: 2) + " ms" } ?? "–")
-                    $0.cell(String(node.index))
-                    let agrees = node.configDigest == report.state.configDigest
-                    let known = !node.configDigest.isEmpty
-                    let what = node.configDiffers.isEmpty ? "" : ": \(node.configDiffers.joined(separator: ", "))"
-                    $0.cell(agrees ? "same" : known ? "differs\(what)" : "–", mark: agrees || !known ? "" : "down")
-                }
+    private static func writeFacts(_ report: StatusReport, to page: inout HTMLWriter) {
+        page.raw("<dl class=\"facts\">")
+        for vip in report.vips {
+            fact("VIP \(vip.address)", vip.owner ?? "nobody", bad: vip.owner == nil, to: &page) {
+                if let seconds = vip.sinceSeconds { $0.element("small", "for \(StatusText.span(seconds))") }
             }
         }
+        if report.forced { fact("FORCED", "owner without a majority", bad: true, to: &page) }
+        writeLease(report, to: &page)
+        let work = report.work
+        fact("requests/s, all nodes", rate(work.requestsPerSecond), to: &page) {
+            $0.spark(work.trace, "Requests per second")
+        }
+        fact("errors/s", rate(work.errorsPerSecond), bad: work.errorsPerSecond > 0, to: &page) {
+            $0.element("small", "\(StatusText.short(work.errors)) in all, \(StatusText.short(work.retries)) retries")
+        }
+        fact("clients", String(work.connections), to: &page) {
+            $0.element("small", "\(work.requestsInFlight) requests under way")
+        }
+        let servers = report.backends.flatMap(\.servers)
+        let up = servers.count { $0.health == "up" }
+        fact("servers up", "\(up) of \(servers.count)", bad: up < servers.count, to: &page)
+        fact("agreed state", String(report.state.index), to: &page) {
+            $0.element("small", "digest \(report.state.digest.prefix(8)), term \(report.term)")
+        }
+        if let fencing = report.fencing { fact("fencing", fencing, to: &page) }
+        page.raw("</dl>")
     }
 
-    private static func writeBackend(
-        _ backend: StatusReport.Backend, _ report: StatusReport, to page: inout Page
+    /// As the leader says it: how close the lease came to its end in the last second.
+    private static func writeLease(_ report: StatusReport, to page: inout HTMLWriter) {
+        guard let word = report.nodes.first(where: { $0.id == report.leader })?.word, word.figures.leaseLowMs > 0
+        else { return }
+        let (low, whole) = (word.figures.leaseLowMs, max(report.leaseMs, 1))
+        fact("lease", "≥ \(low) ms", bad: low * 4 < UInt64(whole), to: &page) {
+            $0.bar(Double(low) / Double(whole), isLow: low * 4 < UInt64(whole))
+            $0.element("small", "left of \(whole) ms before each renewal")
+        }
+    }
+
+    static func rate(_ value: Double) -> String { JSONWriter.text(value, decimals: value < 10 ? 1 : 0) }
+
+    private static func fact(
+        _ name: String, _ value: String, bad: Bool = false, to page: inout HTMLWriter,
+        _ more: (inout HTMLWriter) -> Void = { _ in }
     ) {
-        page.raw("<h2>Backend ")
-        page.text("\(backend.name) (\(backend.balance))")
-        page.raw("</h2>\n")
-        let titles = [
-            "server", "address", "health", "since", "admin", "weight", "last check", "views", "sessions", "requests",
-            "retries", "errors",
-        ]
-        page.table(titles) { page in
-            for server in backend.servers {
-                page.row {
-                    $0.cell(server.id, heading: true)
-                    $0.cell(server.address)
-                    $0.cell(server.health, mark: server.health)
-                    $0.cell(StatusText.span(server.sinceSeconds))
-                    $0.cell(server.admin, mark: server.admin == "ready" ? "" : "held")
-                    $0.cell(String(server.weight))
-                    $0.cell(server.reason)
-                    $0.views(server.views)
-                    $0.cell(String(server.sessions))
-                    $0.cell(String(server.requests))
-                    $0.cell(String(server.retries))
-                    $0.cell(String(server.errors), mark: server.errors > 0 ? "held" : "")
-                }
-            }
-        }
-    }
-
-    private static func writeEvents(_ report: StatusReport, to page: inout Page) {
-        page.raw("<h2>Events</h2>\n")
-        page.table(["time (UTC)", "node", "event", ""]) { page in
-            for event in report.events.suffix(30).reversed() {
-                page.row {
-                    $0.cell(StatusText.time(event.atMs))
-                    $0.cell(event.node)
-                    $0.cell(event.kind)
-                    $0.cell(event.text)
-                }
-            }
-        }
-    }
-
-    private static let style = """
-        :root{color-scheme:light dark;--line:#8884;--up:#0a7d33;--down:#c62828;--held:#a15c00}
-        @media(prefers-color-scheme:dark){:root{--up:#4cc26f;--down:#ff7b72;--held:#e3a948}}
-        body{font:14px/1.45 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:1200px}
-        header{display:flex;gap:1rem;align-items:baseline}h1{font-size:1.4rem;margin:0}h2{font-size:1rem;margin:1.4rem 0 .3rem}
-        .facts{display:flex;flex-wrap:wrap;gap:.6rem 1.6rem;margin:.6rem 0}.facts div{display:flex;flex-direction:column}
-        .facts dt,th{font-weight:600;font-size:.78rem;opacity:.75}.facts dd{margin:0;font-size:1.05rem}
-        .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-        th,td{text-align:left;padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line);white-space:nowrap}
-        tbody th{font-size:inherit;opacity:1}.up{color:var(--up)}.down{color:var(--down);font-weight:600}
-        .held,.unknown{color:var(--held)}.problems{border:2px solid var(--down);padding:.6rem 2rem;border-radius:.4rem}
-        footer{margin-top:1.5rem;opacity:.75;font-size:.85rem}
-        """
-}
-
-/// An HTML document under way.
-private struct Page {
-    private(set) var html = ""
-
-    /// Markup of our own.
-    mutating func raw(_ markup: String) { html += markup }
-
-    /// Anybody's text.
-    mutating func text(_ text: String) {
-        for character in text.unicodeScalars {
-            switch character {
-            case "<": html += "&lt;"
-            case ">": html += "&gt;"
-            case "&": html += "&amp;"
-            case "\"": html += "&quot;"
-            case "'": html += "&#39;"
-            default: html.unicodeScalars.append(character)
-            }
-        }
-    }
-
-    mutating func fact(_ name: String, _ value: String, bad: Bool = false) {
-        raw("<div><dt>")
-        text(name)
-        raw(bad ? "</dt><dd class=\"down\">" : "</dt><dd>")
-        text(value)
-        raw("</dd></div>")
-    }
-
-    mutating func table(_ titles: [String], _ body: (inout Page) -> Void) {
-        raw("<div class=\"scroll\"><table><thead><tr>")
-        for title in titles {
-            raw("<th scope=\"col\">")
-            text(title)
-            raw("</th>")
-        }
-        raw("</tr></thead><tbody>\n")
-        body(&self)
-        raw("</tbody></table></div>\n")
-    }
-
-    mutating func row(_ body: (inout Page) -> Void) {
-        raw("<tr>")
-        body(&self)
-        raw("</tr>\n")
-    }
-
-    /// - Parameter mark: one of the style's classes, or empty.
-    mutating func cell(_ value: String, heading: Bool = false, mark: String = "") {
-        raw(heading ? "<th scope=\"row\">" : mark.isEmpty ? "<td>" : "<td class=\"\(mark)\">")
-        text(value)
-        raw(heading ? "</th>" : "</td>")
-    }
-
-    mutating func views(_ views: [StatusReport.View]) {
-        raw("<td>")
-        for view in views {
-            raw("<span class=\"")
-            text(view.health)
-            raw("\">")
-            text("\(view.node) \(view.health)")
-            raw("</span> ")
-        }
-        raw("</td>")
+        page.raw("<div>")
+        page.element("dt", name)
+        page.open("dd", ["class": bad ? "bad" : ""])
+        page.text(value)
+        more(&page)
+        page.raw("</dd></div>")
     }
 }

@@ -20,6 +20,8 @@ struct StatusReport: Sendable, Equatable {
     var vips: [VIP] = []
     /// 0 for a node that holds no lease.
     var leaseRemainingMs: Int = 0
+    /// The whole lease, as configured.
+    var leaseMs: Int = 0
     /// How long the leader has led, as far as this node knows; nil without a leader.
     var leaderSinceSeconds: Double?
     var state: State
@@ -85,6 +87,10 @@ struct StatusReport: Sendable, Equatable {
         var unfit: [String] = []
         /// What it last said of its work; nil: nothing yet.
         var word: NodeWord?
+        /// The part of its gossip that doesn't get here, 0 to 1; nil: not known yet.
+        var loss: Double?
+        /// At the same index it has another state than this node.
+        var disagrees = false
     }
 
     struct Backend: Sendable, Equatable {
@@ -270,6 +276,7 @@ extension StatusReport {
             writer.field("residentBytesMax", process.residentBytesMax)
             writer.field("cpuSeconds", process.cpuSeconds, decimals: 3)
         }
+        writer.field("leaseMs", leaseMs)
         if let leaderSinceSeconds {
             writer.field("leaderSinceSeconds", leaderSinceSeconds, decimals: 1)
         } else {
@@ -306,6 +313,8 @@ extension StatusReport.Peer {
             if let gate { writer.field("gate", gate) } else { writer.null("gate") }
             writer.array("unfit") { writer in for what in unfit { writer.element(what) } }
             if let word { word.write(to: &writer) } else { writer.null("figures") }
+            if let loss { writer.field("loss", loss, decimals: 4) } else { writer.null("loss") }
+            writer.field("disagrees", disagrees)
         }
     }
 }

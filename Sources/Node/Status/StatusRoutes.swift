@@ -11,7 +11,7 @@ enum StatusRoute: Sendable, Equatable {
 
 /// What is made from a report.
 enum StatusView: Sendable, Equatable {
-    case json, ready, metrics, page, events
+    case json, ready, metrics, page, csv, events, live
 }
 
 struct StatusResponse: Sendable, Equatable {
@@ -85,7 +85,9 @@ extension StatusRoute {
             return
         }
         guard let view = Self.views[request.path] else {
-            self = .reply(StatusResponse(404, "no such page; there are /, /status, /metrics, /events, /health, /ready"))
+            self = .reply(
+                StatusResponse(
+                    404, "no such page; there are /, /status, /metrics, /stats;csv, /events, /health, /ready"))
             return
         }
         guard request.method == "GET" || request.method == "HEAD" else {
@@ -107,6 +109,7 @@ extension StatusRoute {
     /// nil: needs no report (`/health`: the process runs, says the very answer).
     private static let views: [String: StatusView?] = [
         "/": .page, "/stats": .page, "/status": .json, "/metrics": .metrics, "/events": .events, "/ready": .ready,
+        "/live": .live, "/stats;csv": .csv, "/;csv": .csv, "/stats;csv;norefresh": .csv,
         "/health": StatusView?.none,
     ]
 
@@ -145,15 +148,21 @@ extension StatusView {
         case .page:
             return StatusResponse(
                 200, type: "text/html; charset=utf-8", body: StatusPage.html(report),
-                fields: [
-                    "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-                    "Referrer-Policy: no-referrer",
-                ])
+                fields: [StatusPage.policy, "Referrer-Policy: no-referrer"])
+        case .csv: return StatusResponse(200, type: "text/plain; charset=utf-8", body: StatusCSV.text(report))
+        case .live:
+            let body = Array("retry: 1000\n\n".utf8) + Self.frame(report)
+            return StatusResponse(200, type: "text/event-stream", body: body)
         case .events:
             var body = Array("retry: 2000\n\n".utf8)
             for event in report.events { body += Self.message(event) }
             return StatusResponse(200, type: "text/event-stream", body: body)
         }
+    }
+
+    /// The page's changing part, as a server-sent event.
+    static func frame(_ report: StatusReport) -> [UInt8] {
+        Array("event: main\ndata: \(StatusPage.main(report))\n\n".utf8)
     }
 
     /// One server-sent event.

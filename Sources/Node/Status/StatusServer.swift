@@ -9,6 +9,7 @@
 //   reading        writing        it can be answered at once, or was refused
 //   waiting        writing        the answer came, or `Limit.answerNs` passed (504)
 //   waiting        streaming      /events: the head is sent, events follow as they happen
+//   waiting        watching       /live: the head is sent, the page follows whenever `show` is called
 //   writing        reading        all sent and the connection is kept
 //   writing        lingering      all sent to a refused request: read and forget, so that the answer isn't lost to a reset
 //   any            closed         peer gone, or its deadline passed
@@ -62,6 +63,8 @@ struct StatusServer: ~Copyable {
         case waitingForAnswer
         case writing
         case streaming
+        /// A page that is shown live.
+        case watching
         case lingering
     }
 
@@ -182,7 +185,7 @@ struct StatusServer: ~Copyable {
             connections[slot].keepsAlive = false
             let text = "no answer from the cluster in time: the change may or may not have been made"
             reply(slot, .admin(504, text), now: now)
-        case .streaming: send(slot, Array(":\n\n".utf8), now: now)
+        case .streaming, .watching: send(slot, Array(":\n\n".utf8), now: now)
         case .reading where !connections[slot].input.isEmpty:
             refuse(slot, status: 408, text: "the request took too long", now: now)
             pump(slot, now: now)
@@ -210,8 +213,8 @@ struct StatusServer: ~Copyable {
         needsReport = false
         for slot in connections.indices {
             guard connections[slot].isOpen, case .waitingForReport(let view) = connections[slot].phase else { continue }
-            if view == .events {
-                startStream(slot, report, now: now)
+            if view == .events || view == .live {
+                startStream(slot, view, report, now: now)
             } else {
                 reply(slot, view.response(report), now: now)
             }
@@ -246,6 +249,17 @@ struct StatusServer: ~Copyable {
             } else {
                 send(slot, bytes, now: now)
             }
+        }
+    }
+
+    /// Whether somebody looks at a live page.
+    var hasViewers: Bool { connections.contains { $0.isOpen && $0.phase == .watching } }
+
+    /// Sends the page to those who look at it live. Who hasn't taken the last one yet gets a later one instead.
+    mutating func show(_ report: StatusReport, now: UInt64) {
+        let bytes = StatusView.frame(report)
+        for slot in connections.indices where connections[slot].isOpen && connections[slot].phase == .watching {
+            if connections[slot].output.isEmpty { send(slot, bytes, now: now) }
         }
     }
 
@@ -309,7 +323,7 @@ struct StatusServer: ~Copyable {
             case .reading:
                 if parse(slot, now: now) { continue }
                 guard read(slot) else { return }
-            case .streaming, .lingering:
+            case .streaming, .watching, .lingering:
                 guard forget(slot) else { return }
             case .waitingForReport, .waitingForAnswer: return
             }
@@ -442,15 +456,15 @@ struct StatusServer: ~Copyable {
         pump(slot, now: now)
     }
 
-    private mutating func startStream(_ slot: Int, _ report: StatusReport, now: UInt64) {
-        let streams = connections.count { $0.isOpen && $0.phase == .streaming }
+    private mutating func startStream(_ slot: Int, _ view: StatusView, _ report: StatusReport, now: UInt64) {
+        let streams = connections.count { $0.isOpen && ($0.phase == .streaming || $0.phase == .watching) }
         guard streams < Limit.streams else {
             return reply(slot, StatusResponse(503, "too many event streams"), now: now)
         }
-        let response = StatusView.events.response(report)
+        let response = view.response(report)
         if connections[slot].omitsBody { return reply(slot, response, now: now) }
         requests += 1
-        connections[slot].phase = .streaming
+        connections[slot].phase = view == .live ? .watching : .streaming
         send(slot, response.encode(keepsAlive: false, omitsBody: false, length: false), now: now)
     }
 

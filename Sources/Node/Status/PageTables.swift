@@ -1,0 +1,204 @@
+// PageTables: the status page's tables of nodes and servers, and its time line.
+
+enum PageTables {
+    // MARK: - Nodes
+
+    static func writeNodes(_ report: StatusReport, to page: inout HTMLWriter) {
+        page.raw("<h2>Nodes</h2>")
+        let titles = [
+            ("node", ""), ("state", ""), ("heard", "n"), ("round trip", "n"), ("gossip lost", "n"),
+            ("state index", "n"),
+            ("digest", ""), ("configuration", ""), ("requests/s", "n"), ("clients", "n"), ("its figures", "n"),
+            ("", "acts"),
+        ]
+        page.table("Nodes", titles) { page in
+            for node in report.nodes { writeNode(node, report, to: &page) }
+        }
+    }
+
+    private static func writeNode(_ node: StatusReport.Peer, _ report: StatusReport, to page: inout HTMLWriter) {
+        let isSelf = node.id == report.node
+        page.open("tr", ["id": "node-\(node.id)", "role": "row", "class": node.alive ? "" : "bad"])
+        page.element("th", isSelf ? "\(node.id) (this one)" : node.id, ["role": "rowheader", "scope": "row"])
+        page.cell("state") { page in
+            page.mark(node.alive ? "alive" : "silent", node.alive ? "up" : "down")
+            if node.alive, node.role != "follower" { page.mark(node.role, "") }
+            if node.draining { page.mark("draining", "odd") }
+            if node.gate == false { page.mark("no gate", "odd") }
+            for fault in node.unfit { page.mark("unfit: \(fault)", "down") }
+        }
+        page.cell("heard", isSelf ? "–" : node.lastHeardMs.map { "\($0) ms ago" } ?? "never", "n")
+        page.cell("round trip", isSelf ? "–" : node.rttMs.map { JSONWriter.text($0, decimals: 2) + " ms" } ?? "–", "n")
+        let loss = node.loss.map { JSONWriter.text(100 * $0, decimals: 1) + " %" } ?? "–"
+        page.cell("gossip lost", loss, (node.loss ?? 0) > 0.02 ? "n odd" : "n")
+        page.cell("state index", String(node.index), node.alive && node.index != report.state.index ? "n odd" : "n")
+        writeDigest(node, report, to: &page)
+        writeConfiguration(node, report, to: &page)
+        let word = (node.word?.ageMs ?? .max) > 3000 ? nil : node.word
+        page.cell("requests/s", word.map { StatusPage.rate($0.requestsPerSecond) } ?? "–", "n")
+        page.cell("clients", word.map { String($0.figures.connections) } ?? "–", "n")
+        let age = node.word.map { StatusText.span(Double($0.ageMs) / 1000) + " old" } ?? "none yet"
+        page.cell("its figures", age, (node.word?.ageMs ?? .max) > 3000 ? "n bad" : "n")
+        page.cell("", "acts") { page in
+            guard node.alive, node.id != report.leader else { return }
+            page.raw("<span class=\"act\">")
+            page.button("Hand over to it", ["data-act": "handover", "data-to": node.id])
+            page.raw("</span>")
+        }
+        page.close("tr")
+    }
+
+    private static func writeDigest(_ node: StatusReport.Peer, _ report: StatusReport, to page: inout HTMLWriter) {
+        guard let word = node.word, word.figures.stateDigest > 0 else { return page.cell("digest", "–") }
+        let digits = String(word.figures.stateDigest, radix: 16)
+        let text = String(repeating: "0", count: 16 - digits.count) + digits
+        page.cell("digest", "\(text.prefix(8))", node.disagrees ? "bad" : "")
+    }
+
+    private static func writeConfiguration(_ node: StatusReport.Peer, _ report: StatusReport, to page: inout HTMLWriter)
+    {
+        if node.configDigest.isEmpty { return page.cell("configuration", "–") }
+        if node.configDigest == report.state.configDigest { return page.cell("configuration", "same") }
+        let what = node.configDiffers.isEmpty ? "" : ": \(node.configDiffers.joined(separator: ", "))"
+        page.cell("configuration", "differs\(what)", "bad")
+    }
+
+    // MARK: - Servers
+
+    static func writeBackend(
+        _ backend: StatusReport.Backend, _ report: StatusReport, rows: Int, to page: inout HTMLWriter
+    ) {
+        page.raw("<h2>Backend ")
+        page.text(backend.name)
+        page.element("small", " \(backend.balance), \(backend.servers.count) servers")
+        page.raw("</h2>")
+        let titles = [
+            ("server", ""), ("verdict", ""), ("seen by", ""), ("state", "acts"), ("weight", ""), ("requests/s", "n"),
+            ("last 2 min", ""), ("sessions", "n"), ("requests", "n"), ("errors", "n"), ("last check", ""),
+        ]
+        page.table("Servers of \(backend.name)", titles) { page in
+            for server in backend.servers.prefix(rows) { writeServer(server, of: backend.name, to: &page) }
+        }
+        guard backend.servers.count > rows else { return }
+        page.element("p", "… and \(backend.servers.count - rows) more: see JSON.", ["class": "soft"])
+    }
+
+    private static func writeServer(_ server: StatusReport.Server, of backend: String, to page: inout HTMLWriter) {
+        let disagree = Set(server.views.map(\.health)).count > 1
+        let kind =
+            server.health == "down" ? "bad" : server.health != "up" || disagree || server.admin != "ready" ? "odd" : ""
+        page.open("tr", ["id": "server-\(backend)/\(server.id)", "role": "row", "class": kind])
+        page.open("th", ["role": "rowheader", "scope": "row"])
+        page.text(server.id)
+        page.raw("<br>")
+        page.element("small", server.address, ["class": "soft"])
+        page.close("th")
+        page.cell("verdict") { page in
+            page.mark(server.health, server.health == "unknown" ? "odd" : server.health)
+            page.element("small", "for \(StatusText.span(server.sinceSeconds))")
+        }
+        page.cell("seen by") { page in
+            for view in server.views {
+                let sign = view.health == "up" ? "✓" : view.health == "down" ? "✗" : "?"
+                page.open(
+                    "span",
+                    [
+                        "class": "mark \(view.health == "unknown" ? "odd" : view.health)",
+                        "title": "\(view.node): \(view.health)", "aria-label": "\(view.node) sees it \(view.health)",
+                    ])
+                page.text("\(view.node) \(sign)")
+                page.close("span")
+            }
+        }
+        writeActions(server, "\(backend)/\(server.id)", to: &page)
+        let work = server.work
+        page.cell("requests/s", StatusPage.rate(work.requestsPerSecond), "n")
+        page.cell("last 2 min", "wide") { $0.spark(work.trace, "Requests per second") }
+        page.cell("sessions", String(work.sessions), "n")
+        page.cell("requests", "n") { page in
+            page.text(StatusText.short(work.requests))
+            if work.retries > 0 { page.element("small", "\(StatusText.short(work.retries)) retried") }
+        }
+        page.cell("errors", "n \(work.errorsPerSecond > 0 ? "bad" : work.errors > 0 ? "odd" : "")") { page in
+            page.text(StatusText.short(work.errors))
+            if work.errorsPerSecond > 0 { page.element("small", "\(StatusPage.rate(work.errorsPerSecond))/s") }
+        }
+        page.cell("last check", server.reason, "why wide")
+        page.close("tr")
+    }
+
+    private static func writeActions(_ server: StatusReport.Server, _ name: String, to page: inout HTMLWriter) {
+        page.cell("state", "acts-state") { page in
+            if server.admin != "ready" { page.mark(server.admin, "odd") }
+            page.raw("<span class=\"act\" role=\"group\" aria-label=\"Admin state of ")
+            page.text(name)
+            page.raw("\">")
+            for (label, verb) in [("Ready", "ready"), ("Drain", "drain"), ("Maint", "maint")] {
+                let isOn = server.admin == verb
+                page.button(
+                    label, ["data-act": verb, "data-server": name, "aria-pressed": isOn ? "true" : "false"])
+            }
+            page.raw("</span>")
+        }
+        page.cell("weight", "n") { page in
+            page.raw("<span class=\"act\">")
+            page.button(
+                "\(server.weight)",
+                [
+                    "data-act": "weight", "data-server": name, "data-weight": "\(server.weight)",
+                    "aria-label": "Weight of \(name): \(server.weight), change",
+                ])
+            page.raw("</span><noscript>\(server.weight)</noscript>")
+        }
+    }
+
+    // MARK: - The time line
+
+    /// What several nodes noted alike within a moment is one line.
+    struct Moment {
+        var event: StatusEvent
+        var nodes: [String]
+    }
+
+    static func moments(_ report: StatusReport) -> [Moment] {
+        var moments: [Moment] = []
+        for event in (report.events + report.eventsElsewhere).sorted(by: { $0.atMs > $1.atMs }) {
+            let near = moments.suffix(24).lastIndex {
+                $0.event.kind == event.kind && $0.event.text == event.text && !$0.nodes.contains(event.node)
+                    && $0.event.atMs - event.atMs < 2000
+            }
+            if let near {
+                moments[near].nodes.append(event.node)
+                moments[near].event.atMs = event.atMs
+            } else {
+                moments.append(Moment(event: event, nodes: [event.node]))
+            }
+        }
+        return moments
+    }
+
+    static func writeEvents(_ report: StatusReport, to page: inout HTMLWriter) {
+        page.raw("<h2>What happened <small>latest first, UTC</small></h2><ol class=\"events\">")
+        for moment in moments(report).prefix(StatusPage.eventsMax) {
+            let event = moment.event
+            page.open("li", ["id": "event-\(event.atMs)-\(event.kind)-\(moment.nodes[0])"])
+            page.element("time", StatusText.time(event.atMs), ["datetime": WallTime.text(ms: event.atMs)])
+            page.element("b", moment.nodes.sorted().joined(separator: " "))
+            page.raw("<span>")
+            page.mark(event.kind, tone(event.kind))
+            page.raw("</span>")
+            page.element("span", event.text)
+            page.close("li")
+        }
+        page.raw("</ol>")
+    }
+
+    private static func tone(_ kind: String) -> String {
+        switch kind {
+        case "server-down", "node-down", "vip-failed", "leader-lost", "leader-forced", "fence-died", "storage": "down"
+        case "server-up", "node-up", "leader-elected", "vip-acquired", "vip-recovered": "up"
+        case "admin", "handover", "vip-moved", "vip-released": "odd"
+        default: ""
+        }
+    }
+}

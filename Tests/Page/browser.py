@@ -1,0 +1,106 @@
+"""A headless Chromium, driven through its debugging pipe (Debian's package `chromium`; nothing else is needed)."""
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+
+
+def high(descriptor):
+    """The same out of the way of 3 and 4."""
+    other = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 20)
+    os.close(descriptor)
+    return other
+
+
+class Browser:
+    def __init__(self, through=()):
+        self.profile = tempfile.mkdtemp(prefix="triadpage-browser-")
+        # Chromium reads commands from descriptor 3 and answers on 4, each message ended by a zero byte.
+        to_read, self.to = (high(one) for one in os.pipe())
+        self.come, from_write = (high(one) for one in os.pipe())
+        # The flags are Chromium's own; a namespace that isn't ours to sandbox in is why there is no sandbox.
+        command = [*through, "chromium", "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
+                   "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+                   f"--user-data-dir={self.profile}", "about:blank"]
+        script = f'exec 3<&{to_read} 4>&{from_write} {to_read}<&- {from_write}>&-; exec "$@"'
+        self.process = subprocess.Popen(
+            ["bash", "-c", script, "bash", *command], pass_fds=[to_read, from_write],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        os.close(to_read)
+        os.close(from_write)
+        self.buffer = b""
+        self.number = 0
+        self.complaints = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ["Page", "Runtime", "Log", "Network"]:
+            self.call(f"{domain}.enable")
+
+    def close(self):
+        try:
+            self.call("Browser.close")
+        except (OSError, AssertionError):
+            pass
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, 9)
+            self.process.wait()
+        shutil.rmtree(self.profile, ignore_errors=True)
+
+    def call(self, method, **parameters):
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": parameters}
+        if hasattr(self, "session"):
+            if not method.startswith(("Target.", "Browser.")):
+                message["sessionId"] = self.session
+        os.write(self.to, json.dumps(message).encode() + b"\0")
+        deadline = time.monotonic() + 30
+        while True:
+            answer = self.receive(deadline)
+            if answer.get("id") == self.number:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                return answer["result"]
+
+    def receive(self, deadline):
+        while b"\0" not in self.buffer:
+            left = deadline - time.monotonic()
+            assert left > 0 and select.select([self.come], [], [], left)[0], "the browser doesn't answer"
+            piece = os.read(self.come, 1 << 20)
+            assert piece, "the browser ended"
+            self.buffer += piece
+        text, self.buffer = self.buffer.split(b"\0", 1)
+        message = json.loads(text)
+        self.listen(message.get("method"), message.get("params", {}))
+        return message
+
+    def listen(self, method, said):
+        """Whatever the browser finds wrong."""
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(said["exceptionDetails"].get("exception", {}).get("description", str(said)))
+        elif method == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
+            self.complaints.append(f"console: {said['args']}")
+        elif method == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(f"{said['entry']['text']} {said['entry'].get('url', '')}")
+
+    def open(self, url):
+        self.call("Page.navigate", url=url)
+
+    def run(self, script):
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, f"{script}: {answer['exceptionDetails']}"
+        return answer["result"].get("value")
+
+    def look(self, file, width=1280, height=900, dark=False, phone=False):
+        """A picture of the whole page."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        scheme = "dark" if dark else "light"
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
+        with open(file, "wb") as out:
+            out.write(base64.b64decode(data))

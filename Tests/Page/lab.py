@@ -1,0 +1,154 @@
+"""Three nodes, five APIs and a client in network namespaces of their own, for the checks of page and metrics.
+
+    with Cluster(binary) as cluster: …
+
+Names begin with `triadpage-` and the process id, so that runs don't disturb each other. Everything that is started is
+ended by its process id, and every namespace removed, however the check ends.
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+NODES = ["n1", "n2", "n3"]
+TOKEN = "token-of-the-check"
+VIP = "10.77.0.100"
+
+
+def address(node):
+    return f"10.77.0.1{node[1:]}"
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+
+def wait(what, condition, seconds=20):
+    """Asks until `condition` gives something true; returns that and how long it took."""
+    start = time.monotonic()
+    while True:
+        found = condition()
+        if found:
+            return found, time.monotonic() - start
+        if time.monotonic() - start > seconds:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+class Cluster:
+    def __init__(self, binary):
+        self.binary = os.path.abspath(binary)
+        self.prefix = f"triadpage-{os.getpid()}-"
+        self.folder = tempfile.mkdtemp(prefix="triadpage-")
+        self.processes = {}
+        self.namespaces = []
+
+    def __enter__(self):
+        try:
+            self.build()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes.values():
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+        for name in self.namespaces:
+            # The fences of killed nodes end by themselves, and hold their namespace until then.
+            for pid in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
+                try:
+                    os.kill(int(pid), signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            subprocess.run(["ip", "netns", "del", name], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def host(self, name, addresses):
+        space = self.prefix + name
+        ip("netns", "add", space)
+        self.namespaces.append(space)
+        ip("-n", space, "link", "set", "lo", "up")
+        if not addresses:
+            return
+        ip("-n", space, "link", "add", "eth0", "type", "veth", "peer", "name", name, "netns", self.prefix + "switch")
+        ip("-n", self.prefix + "switch", "link", "set", name, "master", "br0", "up")
+        for one in addresses:
+            ip("-n", space, "address", "add", f"{one}/24", "dev", "eth0")
+        ip("-n", space, "link", "set", "eth0", "up")
+
+    def build(self):
+        self.host("switch", [])
+        ip("-n", self.prefix + "switch", "link", "add", "br0", "type", "bridge")
+        ip("-n", self.prefix + "switch", "link", "set", "br0", "up")
+        for node in NODES:
+            self.host(node, [address(node)])
+        self.host("client", ["10.77.0.50"])
+        self.host("apis", [f"10.77.0.2{number}" for number in range(1, 6)])
+        key = subprocess.run([self.binary, "keygen"], capture_output=True, text=True, check=True).stdout
+        servers = ",".join(f'{{id:"api_{n}",address:"10.77.0.2{n}:8080"}}' for n in range(1, 6))
+        members = ",".join(f'{{id:"{node}",address:"{address(node)}"}}' for node in NODES)
+        for node in NODES:
+            home = f"{self.folder}/{node}"
+            os.makedirs(home)
+            for name, text in {
+                "gossip.key": key,
+                "admin.token": TOKEN + "\n",
+                "triad.json5": f"""{{ cluster: "shop", nodes: [{members}], data: "data",
+                    vip: {{ address: "{VIP}/32", interface: "eth0" }}, gossip: {{ keyFile: "gossip.key" }},
+                    status: {{ tokenFile: "admin.token" }},
+                    frontends: [{{ name: "http", port: 80, mode: "http", backend: "api" }}],
+                    backends: [{{ name: "api", balance: "roundrobin", servers: [{servers}],
+                        check: {{ type: "http", path: "/health", expect: 200, interval: "1s" }} }}] }}""",
+            }.items():
+                with open(f"{home}/{name}", "w") as file:
+                    file.write(text)
+        for number in range(1, 6):
+            self.start_api(number)
+        for node in NODES:
+            self.start_node(node)
+        wait("a leader, and all servers up", lambda: self.settled())
+
+    def start(self, name, host, command):
+        log = open(f"{self.folder}/{name}.log", "ab")
+        self.processes[name] = subprocess.Popen(
+            ["ip", "netns", "exec", self.prefix + host, *command], stdout=log, stderr=log, start_new_session=True)
+
+    def start_node(self, node):
+        self.start(node, node, [self.binary, "run", "--config", f"{self.folder}/{node}/triad.json5", "--node", node])
+
+    def start_api(self, number):
+        self.start(f"api_{number}", "apis", [
+            self.binary, "api", "--id", str(number), "--address", f"10.77.0.2{number}", "--port", "8080"])
+
+    def start_load(self, rate=200):
+        self.start("load", "client", [self.binary, "load", f"http://{VIP}/", "--rate", str(rate), "--seconds", "600"])
+
+    def kill(self, name):
+        """The main process alone: `ip netns exec` becomes it."""
+        os.kill(self.processes[name].pid, signal.SIGKILL)
+
+    def get(self, node, path):
+        """Asked from the client's namespace."""
+        answer = subprocess.run(
+            ["ip", "netns", "exec", self.prefix + "client", "curl", "-sS", "-m", "2", f"http://{address(node)}:8084{path}"],
+            capture_output=True, text=True)
+        return answer.stdout if answer.returncode == 0 else None
+
+    def status(self, node):
+        text = self.get(node, "/status")
+        return json.loads(text) if text else None
+
+    def settled(self, nodes=NODES):
+        seen = [self.status(node) for node in nodes]
+        if not all(seen) or not all(one["vips"][0]["owner"] for one in seen):
+            return None
+        up = all(server["health"] == "up" for one in seen for server in one["backends"][0]["servers"])
+        return seen[0]["vips"][0]["owner"] if up else None
