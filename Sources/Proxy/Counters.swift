@@ -4,6 +4,7 @@
 // instructions) and any thread reads, so a reading may be a moment old and its parts may differ by a request.
 // Unsafe code is allowed in this file (see TidyTests).
 
+import Glibc
 import Synchronization
 
 /// A worker's own figures.
@@ -38,18 +39,23 @@ final class Counters: @unchecked Sendable {
     private static let perServer = ServerFigure.allCases.count
     private static let frontendsAt = serversAt + perServer * ProxyLimits.serversMax
     private static let backendsAt = frontendsAt + FrontendFigure.allCases.count * ProxyLimits.frontendsMax
-    private static let count = backendsAt + BackendFigure.allCases.count * ProxyLimits.backendsMax
+    fileprivate static let latencyAt = backendsAt + BackendFigure.allCases.count * ProxyLimits.backendsMax
+    /// A server's buckets, and the sum of its times behind them.
+    fileprivate static let perLatency = LatencyFigures.bucketCount + 1
+    private static let count = latencyAt + perLatency * ProxyLimits.serversMax
 
     private let words: UnsafeMutablePointer<Atomic<Int>>
 
     init() {
-        words = .allocate(capacity: Self.count)
-        for index in 0..<Self.count { (words + index).initialize(to: Atomic(0)) }
+        // Zeroed by the kernel page by page as they are used: most servers' places never are.
+        guard let block = calloc(Self.count, MemoryLayout<Atomic<Int>>.stride) else {
+            preconditionFailure("no memory for counters")
+        }
+        words = block.bindMemory(to: Atomic<Int>.self, capacity: Self.count)
     }
 
     deinit {
-        words.deinitialize(count: Self.count)
-        words.deallocate()
+        free(words)
     }
 
     /// What the writing thread uses; valid while the block lives.
@@ -83,6 +89,16 @@ final class Counters: @unchecked Sendable {
     func read(_ figure: BackendFigure, backend slot: Int) -> Int {
         precondition(slot < ProxyLimits.backendsMax)
         return words[Self.index(figure, slot)].load(ordering: .relaxed)
+    }
+
+    /// Adds a server's times to `figures`.
+    func add(to figures: inout LatencyFigures, slot: Int) {
+        precondition(slot < ProxyLimits.serversMax)
+        let place = Self.latencyAt + slot * Self.perLatency
+        for bucket in 0..<LatencyFigures.bucketCount {
+            figures.counts[bucket] += UInt64(words[place + bucket].load(ordering: .relaxed))
+        }
+        figures.sumUs += UInt64(words[place + LatencyFigures.bucketCount].load(ordering: .relaxed))
     }
 
     /// Adds this block's figures (those of servers excepted) to `figures`.
@@ -130,6 +146,13 @@ struct CounterWriter {
     /// - Parameter backend: a slot below `ProxyLimits.backendsMax`.
     @inline(__always) func add(_ figure: BackendFigure, backend: Int, _ amount: Int = 1) {
         add(Counters.index(figure, backend), amount)
+    }
+
+    /// Counts an answer of a server, by how long it took.
+    @inline(__always) func answered(slot: Int, us: UInt64) {
+        let place = Counters.latencyAt + slot * Counters.perLatency
+        add(place + LatencyFigures.bucket(us: us), 1)
+        add(place + LatencyFigures.bucketCount, Int(us))
     }
 
     func set(_ figure: WorkerFigure, _ value: Int) { words[figure.rawValue].store(value, ordering: .releasing) }

@@ -151,6 +151,7 @@ public final class DataPlane: Sendable {
                 server.requests += UInt64(block.read(.requests, slot: slot))
                 server.retries += UInt64(block.read(.retries, slot: slot))
                 server.errors += UInt64(block.read(.errors, slot: slot))
+                block.add(to: &server.latency, slot: slot)
             }
             figures.servers[id] = server
         }

@@ -47,5 +47,8 @@ public struct ServerFigures: Sendable, Equatable {
     /// Failed connection attempts, broken or malformed responses, timeouts.
     public var errors: UInt64 = 0
 
+    /// How long its answers took.
+    public var latency = LatencyFigures()
+
     public init() {}
 }

@@ -33,6 +33,7 @@ extension ClusterTests {
                     let work = servers.first { $0["id"].text == "api_1" }?["cluster"] ?? JSONValue(nil)
                     return word["requests"].count > 100 && word["ageMs"].count < 3000
                         && word["requestsPerSecond"].number > 50 && work["requests"].count > 10
+                        && work["p50Ms"].number > 0 && work["p99Ms"].number >= work["p50Ms"].number
                         && work["requestsPerSecond"].number > 5
                         && json["clusterTraffic"]["requestsPerSecond"].number > 50
                         && !json["clusterTraffic"]["ageMs"].isMissing && json["leaderSinceSeconds"].number > 0

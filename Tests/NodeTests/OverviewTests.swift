@@ -217,6 +217,21 @@ import Testing
         #expect(meter.loss == 0)
     }
 
+    @Test func timesAreOfTheLastSeconds() {
+        var recent = RecentLatency()
+        var (last, now) = (LatencyFigures(), LatencyFigures())
+        now.counts[4] = 10
+        recent.add(now, since: last, at: at(0))
+        #expect(recent.figures.counts[4] == 10)
+        (last, now.counts[4], now.counts[5]) = (now, 12, 1)
+        recent.add(now, since: last, at: at(11))
+        #expect(recent.figures.counts[4] == 12 && recent.figures.counts[5] == 1)
+        recent.rotate(at(22))
+        #expect(recent.figures.counts[4] == 2)
+        recent.rotate(at(60))
+        #expect(recent.figures.count == 0)
+    }
+
     // MARK: Who, since when
 
     @Test func tenureKnowsSinceWhenAndWhatAMoveTook() throws {

@@ -116,6 +116,9 @@ import Testing
     @Test func metricsAreWellFormed() throws {
         var report = StatusReport.sample()
         report.cluster = "we\"b\\\n"
+        report.backends[0].servers[0].latency.counts[1] = 3
+        report.backends[0].servers[0].latency.counts[16] = 1
+        report.backends[0].servers[0].latency.sumUs = 20_000_400
         let text = String(decoding: StatusMetrics.text(report), as: UTF8.self)
         let families = try MetricsReading(text).families
         #expect(families["triad_requests_total"]?.kind == "counter")
@@ -131,6 +134,13 @@ import Testing
         #expect(families["triad_node_round_trip_seconds"]?.samples[#"peer="n2""#] == "0.0002")
         #expect(families["triad_server_up"]?.samples[#"backend="api",server="api_1""#] == "1")
         #expect(families["triad_server_up"]?.samples[#"backend="api",server="api_2""#] == "0")
+        let times = try #require(families["triad_server_response_seconds"])
+        #expect(times.kind == "histogram")
+        #expect(times.samples[#"_bucketbackend="api",server="api_1",le="0.00025""#] == "3")
+        #expect(times.samples[#"_bucketbackend="api",server="api_1",le="10""#] == "3")
+        #expect(times.samples[#"_bucketbackend="api",server="api_1",le="+Inf""#] == "4")
+        #expect(times.samples[#"_countbackend="api",server="api_1""#] == "4")
+        #expect(times.samples[#"_sumbackend="api",server="api_1""#] == "20.0004")
         #expect(families["triad_gossip_dropped_datagrams_total"]?.samples[#"reason="badMAC""#] == "2")
         #expect(text.contains(#"triad_info{cluster="we\"b\\\n",node="n1",version="0.1.0"} 1"#))
         for (name, family) in families {
@@ -303,14 +313,19 @@ private struct MetricsReading {
                 guard words.count == 4, families[String(words[2])] == nil else { throw Malformed(line: String(line)) }
                 helped = String(words[2])
             } else if line.hasPrefix("# TYPE ") {
-                guard words.count == 4, words[2] == helped, ["counter", "gauge"].contains(words[3]) else {
+                guard words.count == 4, words[2] == helped, ["counter", "gauge", "histogram"].contains(words[3]) else {
                     throw Malformed(line: String(line))
                 }
                 current = helped
                 families[current] = Family(kind: String(words[3]))
             } else {
-                guard let match = line.wholeMatch(of: sample), match.1 == current,
-                    families[current]?.samples.updateValue(String(match.3), forKey: String(match.2 ?? "")) == nil
+                // A histogram's samples have a word more in their name.
+                let isHistogram = families[current]?.kind == "histogram"
+                guard let match = line.wholeMatch(of: sample), match.1.hasPrefix(current),
+                    (isHistogram ? ["_bucket", "_sum", "_count"] : [""]).contains(
+                        String(match.1.dropFirst(current.count))),
+                    families[current]?.samples.updateValue(
+                        String(match.3), forKey: match.1.dropFirst(current.count) + String(match.2 ?? "")) == nil
                 else { throw Malformed(line: String(line)) }
             }
         }

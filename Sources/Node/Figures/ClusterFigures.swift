@@ -32,6 +32,7 @@ struct ClusterFigures: Sendable {
     private var nodes: [NodeWords]
     private(set) var total = Trace()
     private(set) var traces: [String: Trace] = [:]
+    private var latencies: [String: RecentLatency] = [:]
     private var sampledAt: Instant?
 
     init(nodeCount: Int) { nodes = Array(repeating: NodeWords(), count: nodeCount) }
@@ -68,7 +69,9 @@ struct ClusterFigures: Sendable {
         let errors = Self.grown(figures.errors, last?.figures.errors)
         told.pace(requests, errors, since: last)
         nodes[node].servers[row.name] = told
-        if last != nil { traces[row.name]?.add(requests: requests, errors: errors) }
+        guard let last else { return }
+        traces[row.name]?.add(requests: requests, errors: errors)
+        latencies[row.name, default: RecentLatency()].add(figures.latency, since: last.figures.latency, at: now)
     }
 
     /// A counter that is lower than before began anew.
@@ -81,6 +84,7 @@ struct ClusterFigures: Sendable {
     mutating func keep(_ names: [String]) {
         let wanted = Set(names)
         traces = traces.filter { wanted.contains($0.key) }
+        latencies = latencies.filter { wanted.contains($0.key) }
         for name in names where traces[name] == nil { traces[name] = Trace() }
         for node in nodes.indices { nodes[node].servers = nodes[node].servers.filter { wanted.contains($0.key) } }
     }
@@ -99,6 +103,13 @@ struct ClusterFigures: Sendable {
     }
 
     // MARK: - What is known
+
+    /// How long a server's answers took in the last ten to twenty seconds, all nodes together.
+    func latency(of server: String, now: Instant) -> LatencyFigures {
+        var latency = latencies[server] ?? RecentLatency()
+        latency.rotate(now)
+        return latency.figures
+    }
 
     func whole(of node: Int) -> Told<NodeFigures>? { nodes[node].whole }
 

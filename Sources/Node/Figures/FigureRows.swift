@@ -84,8 +84,8 @@ extension FigureRow {
             name: name,
             values: [
                 UInt64(max(0, figures.sessions)), UInt64(max(0, figures.connections)), figures.requests,
-                figures.retries, figures.errors,
-            ])
+                figures.retries, figures.errors, figures.latency.sumUs,
+            ] + figures.latency.counts)
     }
 }
 
@@ -97,5 +97,7 @@ extension ServerFigures {
         requests = row[2]
         retries = row[3]
         errors = row[4]
+        latency.sumUs = row[5]
+        latency.counts = (0..<LatencyFigures.bucketCount).map { row[6 + $0] }
     }
 }

@@ -23,6 +23,9 @@ extension ClusterFigures {
         work.requestsPerSecond = total.requestsPerSecond
         work.errorsPerSecond = total.errorsPerSecond
         work.trace = traces[server] ?? Trace()
+        let latency = latency(of: server, now: now)
+        work.p50Seconds = latency.percentile(0.5)
+        work.p99Seconds = latency.percentile(0.99)
         work.byNode = nodes.enumerated().compactMap { index, id in
             figures(of: server, at: index).map { told in
                 StatusReport.ServerWord(

@@ -100,6 +100,7 @@ extension Runtime {
             reason: server.reason.isEmpty ? "not checked yet" : server.reason, sinceSeconds: since, views: views,
             sessions: figures.sessions, requests: figures.requests, retries: figures.retries, errors: figures.errors,
             checkSeconds: probe.flatMap { $0.checkedNs > 0 ? Double($0.latencyNs) / 1e9 : nil },
+            latency: figures.latency,
             work: overview.figures.work(with: server.name, nodes: configuration.nodes.map(\.id), now: now))
     }
 

@@ -74,7 +74,8 @@ enum PageTables {
         page.raw("</h2>")
         let titles = [
             ("server", ""), ("verdict", ""), ("seen by", ""), ("state", "acts"), ("weight", ""), ("requests/s", "n"),
-            ("last 2 min", ""), ("sessions", "n"), ("requests", "n"), ("errors", "n"), ("last check", ""),
+            ("last 2 min", ""), ("p50", "n"), ("p99", "n"), ("sessions", "n"), ("requests", "n"), ("errors", "n"),
+            ("last check", ""),
         ]
         page.table("Servers of \(backend.name)", titles) { page in
             for server in backend.servers.prefix(rows) { writeServer(server, of: backend.name, to: &page) }
@@ -114,6 +115,8 @@ enum PageTables {
         let work = server.work
         page.cell("requests/s", StatusPage.rate(work.requestsPerSecond), "n")
         page.cell("last 2 min", "wide") { $0.spark(work.trace, "Requests per second") }
+        page.cell("p50", span(work.p50Seconds), "n")
+        page.cell("p99", span(work.p99Seconds), "n")
         page.cell("sessions", String(work.sessions), "n")
         page.cell("requests", "n") { page in
             page.text(StatusText.short(work.requests))
@@ -125,6 +128,12 @@ enum PageTables {
         }
         page.cell("last check", server.reason, "why wide")
         page.close("tr")
+    }
+
+    private static func span(_ seconds: Double?) -> String {
+        guard let seconds else { return "–" }
+        let ms = seconds * 1000
+        return JSONWriter.text(ms, decimals: ms < 1 ? 2 : ms < 10 ? 1 : 0) + " ms"
     }
 
     private static func writeActions(_ server: StatusReport.Server, _ name: String, to page: inout HTMLWriter) {

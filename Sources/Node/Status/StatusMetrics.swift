@@ -1,6 +1,8 @@
 // StatusMetrics: a report in Prometheus' text format (version 0.0.4): HELP and TYPE for each family, names with the
 // prefix `triad_`, base units, `_total` for counters.
 
+import Proxy
+
 enum StatusMetrics {
     static func text(_ report: StatusReport) -> [UInt8] {
         var writer = MetricsWriter()
@@ -108,6 +110,10 @@ enum StatusMetrics {
         each { writer.sample($0.retries, labels: $1) }
         writer.family("server_errors_total", .counter, "Requests that failed at the server.")
         each { writer.sample($0.errors, labels: $1) }
+        writer.family(
+            "server_response_seconds", .histogram,
+            "Time from this node's choice of the server to the head of its response, connecting included.")
+        each { writer.histogram($0.latency, labels: $1) }
     }
 
     private static func writeTraffic(_ traffic: StatusReport.Traffic, to writer: inout MetricsWriter) {
@@ -189,7 +195,7 @@ enum StatusMetrics {
 
 /// Writes the text format line by line.
 struct MetricsWriter {
-    enum Kind: String { case counter, gauge }
+    enum Kind: String { case counter, gauge, histogram }
 
     private(set) var text = ""
     private var name = ""
@@ -224,8 +230,22 @@ struct MetricsWriter {
         line(flag ? "1" : "0", labels)
     }
 
-    private mutating func line(_ value: String, _ labels: [KeyValuePairs<String, String>.Element]) {
-        text += name
+    mutating func histogram(_ figures: LatencyFigures, labels: [KeyValuePairs<String, String>.Element]) {
+        var count: UInt64 = 0
+        for (index, bucket) in figures.counts.enumerated() {
+            count += bucket
+            let bounds = LatencyFigures.boundsUs
+            let bound = index < bounds.count ? JSONWriter.text(Double(bounds[index]) / 1e6, decimals: 6) : "+Inf"
+            line(String(count), labels + [("le", bound)], suffix: "_bucket")
+        }
+        line(JSONWriter.text(Double(figures.sumUs) / 1e6, decimals: 6), labels, suffix: "_sum")
+        line(String(count), labels, suffix: "_count")
+    }
+
+    private mutating func line(
+        _ value: String, _ labels: [KeyValuePairs<String, String>.Element], suffix: String = ""
+    ) {
+        text += name + suffix
         if !labels.isEmpty {
             let pairs = labels.map { "\($0.key)=\"\(Self.escape($0.value, quotes: true))\"" }
             text += "{" + pairs.joined(separator: ",") + "}"

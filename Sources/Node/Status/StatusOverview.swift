@@ -30,6 +30,9 @@ extension StatusReport {
         var errors: UInt64 = 0
         var requestsPerSecond = 0.0
         var errorsPerSecond = 0.0
+        /// How long its answers took in the last ten to twenty seconds; nil when there were none.
+        var p50Seconds: Double?
+        var p99Seconds: Double?
         /// For the page's graph.
         var trace = Trace()
         var byNode: [ServerWord] = []
@@ -86,6 +89,9 @@ extension StatusReport.ServerWork {
             writer.field("errors", errors)
             writer.field("requestsPerSecond", requestsPerSecond, decimals: 1)
             writer.field("errorsPerSecond", errorsPerSecond, decimals: 1)
+            for (name, value) in [("p50Ms", p50Seconds), ("p99Ms", p99Seconds)] {
+                if let value { writer.field(name, value * 1000, decimals: 3) } else { writer.null(name) }
+            }
         }
         writer.object("byNode") { writer in
             for word in byNode {

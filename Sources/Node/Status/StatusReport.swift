@@ -4,6 +4,8 @@
 // and the commands show it. Names of JSON fields are a promise to users (the status port's document): add, never
 // rename. Nothing here reads a clock or a socket.
 
+import Proxy
+
 /// One node's view. JSON through `json()`.
 struct StatusReport: Sendable, Equatable {
     var node: String
@@ -119,6 +121,8 @@ struct StatusReport: Sendable, Equatable {
         var errors: UInt64 = 0
         /// Of this node's last finished probe; nil before the first.
         var checkSeconds: Double?
+        /// How long its answers to this node took, since the start.
+        var latency = LatencyFigures()
         /// All nodes' work with it.
         var work = ServerWork()
     }

@@ -79,6 +79,8 @@ struct Session: BitwiseCopyable {
     /// The connection to a server, -1 when there is none.
     var link: Int32 = -1
     var tried = TriedServers()
+    /// When the server was chosen, in microseconds: the turn's time.
+    var chosenUs: UInt64 = 0
     /// Attempts after the first.
     var retries: UInt8 = 0
     /// The last failure was a timeout (504) rather than a broken connection (502).

@@ -164,6 +164,7 @@ extension Worker {
 
     private mutating func takeHead(_ slot: Int, _ head: ResponseHead, _ from: Stretch) -> Bool {
         sessions[slot].responseScan = HeadScan()
+        if !head.isInterim || head.status == 101 { noteAnswer(slot) }
         if head.status == 101 { return switchProtocols(slot, head, from) }
         if head.isInterim {
             sessions[slot].interims += 1
@@ -198,6 +199,12 @@ extension Worker {
             closes ? .closes : sessions[slot].isVersion10 ? .staysAloud : .stays
         let bodyStart = rewrite(slot, head, from, persistence)
         return digestBody(slot, from: bodyStart)
+    }
+
+    /// The server has answered.
+    @inline(__always) private func noteAnswer(_ slot: Int) {
+        let server = Int(links[Int(sessions[slot].link)].server)
+        counters.answered(slot: server, us: nowUs &- sessions[slot].chosenUs)
     }
 
     /// Replaces the received head by the rewritten one; returns the latter's length.

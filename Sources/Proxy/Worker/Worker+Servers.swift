@@ -189,6 +189,7 @@ extension Worker {
     /// Makes a link the session's own for its request.
     private mutating func attach(_ slot: Int, _ link: Int, _ server: Int) {
         sessions[slot].link = Int32(link)
+        sessions[slot].chosenUs = nowUs
         links[link].session = Int32(slot)
         sessions[slot].hasResponseHead = false
         sessions[slot].responseDone = false

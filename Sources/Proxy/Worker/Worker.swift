@@ -67,6 +67,7 @@ struct Worker: ~Copyable {
 
     /// The time of this turn of the loop.
     var nowMs: UInt64
+    var nowUs: UInt64
     var idleLinks = 0
     var purgeMs: UInt64 = 0
     var isDraining = false
@@ -86,7 +87,8 @@ struct Worker: ~Copyable {
         counterBlock = counters
         self.counters = counters.writer
         self.suspicions = suspicions
-        nowMs = System.bootNanoseconds() / 1_000_000
+        nowUs = System.bootNanoseconds() / 1_000
+        nowMs = nowUs / 1_000
         let connections = settings.limits.connectionPlaces
         sessions = Slab(capacity: connections)
         // As many in use as there are sessions, and as many idle.
@@ -107,7 +109,8 @@ struct Worker: ~Copyable {
     mutating func run() {
         while !isStopping {
             let count = reactor.wait(timeoutMs: waitMs())
-            nowMs = System.bootNanoseconds() / 1_000_000
+            nowUs = System.bootNanoseconds() / 1_000
+            nowMs = nowUs / 1_000
             if nowMs >= dateDueMs { refreshDate() }
             for index in 0..<count {
                 let (token, readiness) = reactor.event(at: index)
