@@ -9,7 +9,7 @@ enum PageStyle {
         --graph:#7aa2ff}}
         *{box-sizing:border-box}
         body{font:15px/1.45 system-ui,-apple-system,"Segoe UI",sans-serif;margin:0;background:var(--bg);color:var(--ink)}
-        main{max-width:1280px;margin:0 auto;padding:1rem 1.25rem 3rem;font-variant-numeric:tabular-nums}
+        main{max-width:1440px;margin:0 auto;padding:1rem 1.25rem 3rem;font-variant-numeric:tabular-nums}
         .old main{opacity:.45;filter:grayscale(1)}
         h1,h2{margin:0;line-height:1.2}h1{font-size:1.55rem}h2{font-size:1.05rem;margin:1.7rem 0 .6rem}
         h2 small{font-weight:400;color:var(--soft);font-size:.85rem}
@@ -30,8 +30,8 @@ enum PageStyle {
         dt{color:var(--soft);font-size:.8rem}dd{margin:0;font-size:1.3rem;font-weight:650}
         dd small{display:block;font-size:.8rem;font-weight:400;color:var(--soft)}dd.bad{color:var(--bad)}
         table{border-collapse:collapse;width:100%;background:var(--card);border:1px solid var(--line);border-radius:.7rem;
-        overflow:hidden}
-        th,td{text-align:left;padding:.45rem .65rem;border-bottom:1px solid var(--line);vertical-align:middle}
+        overflow:hidden;font-size:.93rem}
+        th,td{text-align:left;padding:.4rem .5rem;border-bottom:1px solid var(--line);vertical-align:middle}
         tbody tr:last-child>*{border-bottom:0}thead th{font-size:.78rem;color:var(--soft);font-weight:600}
         tbody th{font-weight:650}.n{text-align:right;white-space:nowrap}td small{display:block;color:var(--soft)}
         td.why{max-width:15rem;overflow-wrap:anywhere;font-size:.88rem}
@@ -40,12 +40,12 @@ enum PageStyle {
         .mark.up{background:var(--upbg);color:var(--up)}.mark.down{background:var(--badbg);color:var(--bad)}
         .mark.odd{background:var(--oddbg);color:var(--odd)}td.bad{color:var(--bad);font-weight:650}td.odd{color:var(--odd)}
         tr.bad>th:first-child{box-shadow:inset .3rem 0 var(--bad)}tr.odd>th:first-child{box-shadow:inset .3rem 0 var(--odd)}
-        svg{display:block}.spark{width:7.5rem;height:1.7rem}.facts .spark{width:100%;height:1.6rem;margin-top:.3rem}
+        svg{display:block}.spark{width:5.5rem;height:1.7rem}.facts .spark{width:100%;height:1.6rem;margin-top:.3rem}
         .spark path{fill:var(--graph);fill-opacity:.2;stroke:var(--graph);stroke-width:1.3;vector-effect:non-scaling-stroke}
         .spark path.e{fill:none;stroke:var(--bad);stroke-width:2.4}
         .bar{width:100%;height:.5rem;margin-top:.45rem;border-radius:.25rem}.bar .all{fill:var(--line)}.bar .left{fill:var(--up)}
         .bar.low .left{fill:var(--bad)}
-        .act{display:none;white-space:nowrap}.live .act{display:inline-flex;gap:.25rem;flex-wrap:wrap}
+        .act{display:none;white-space:nowrap}.live .act{display:inline-flex;gap:.2rem}
         html:not(.live) .acts{display:none}
         button{font:inherit;font-size:.85rem;padding:.2rem .6rem;border-radius:.45rem;border:1px solid var(--line);
         background:var(--bg);color:var(--ink);cursor:pointer}
