@@ -172,6 +172,8 @@ public struct ProxyLimits: Sendable, Equatable {
     static let unwatchedMs: UInt64 = 100
     /// How long a refused client may go on sending before the connection is cut, in milliseconds (RFC 9112, 9.6).
     static let lingerMs: UInt64 = 1_000
+    /// What a worker keeps of the access log until the log's thread takes it: about 15,000 lines.
+    static let logRingBytes = 2 << 20
     /// Connections a frontend's listener may have waiting.
     static let backlog: Int32 = 4_096
 }

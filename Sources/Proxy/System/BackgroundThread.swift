@@ -3,10 +3,9 @@
 
 import CLinux
 import Glibc
-import Proxy
 import Synchronization
 
-final class BackgroundThread: Sendable {
+public final class BackgroundThread: Sendable {
     private final class Body: Sendable {
         let name: String
         let run: @Sendable () -> Void
@@ -22,7 +21,7 @@ final class BackgroundThread: Sendable {
     /// Starts it.
     /// - Parameter name: at most 15 bytes, for ps and top.
     /// - Throws: when the system has no room for another thread.
-    init(name: String, _ run: @escaping @Sendable () -> Void) throws(SystemError) {
+    public init(name: String, _ run: @escaping @Sendable () -> Void) throws(SystemError) {
         var thread = pthread_t()
         let reference = Unmanaged.passRetained(Body(name: name, run: run))
         let code = pthread_create(
@@ -42,7 +41,7 @@ final class BackgroundThread: Sendable {
     }
 
     /// Waits until the function has returned; at once the second time.
-    func join() {
+    public func join() {
         let thread = thread.withLock { $0.take() }
         if let thread { pthread_join(thread, nil) }
     }
