@@ -8,6 +8,7 @@
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <linux/sockios.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <net/if_arp.h>
@@ -190,6 +191,11 @@ ssize_t clinux_send_frame(int socket, int interface_index, const void *frame, si
 }
 
 void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
+
+int clinux_unsent_bytes(int socket) {
+    int bytes = 0;
+    return ioctl(socket, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
+}
 
 ssize_t clinux_splice(int from, int to, size_t length, int more) {
     return splice(from, NULL, to, NULL, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK | (more ? SPLICE_F_MORE : 0));

@@ -14,6 +14,12 @@ enum WorkerFigure: Int, CaseIterable {
     case responses0
     case responses1, responses2, responses3, responses4, responses5
     case retries, retriesDenied, errors, refused, aborted, bytesIn, bytesOut
+    /// Clients that were too slow: with a request's head, with its body, in taking a response.
+    case slowHeads, slowBodies, slowReaders
+    /// Beyond a source's limit: connections, the rate of them, the rate of requests.
+    case sourceConnections, sourceConnectionRate, sourceRequestRate
+    /// Whether accepting pauses now; how often it did for want of descriptors or memory, and of places.
+    case acceptPaused, acceptPausesSystem, acceptPausesFull
     /// Which settings the worker runs by.
     case generation
 }
@@ -119,6 +125,15 @@ final class Counters: @unchecked Sendable {
         figures.aborted += UInt64(read(.aborted))
         figures.bytesIn += UInt64(read(.bytesIn))
         figures.bytesOut += UInt64(read(.bytesOut))
+        figures.slow.heads += UInt64(read(.slowHeads))
+        figures.slow.bodies += UInt64(read(.slowBodies))
+        figures.slow.readers += UInt64(read(.slowReaders))
+        figures.overLimit.connections += UInt64(read(.sourceConnections))
+        figures.overLimit.connectionRate += UInt64(read(.sourceConnectionRate))
+        figures.overLimit.requestRate += UInt64(read(.sourceRequestRate))
+        figures.accepting.paused += read(.acceptPaused)
+        figures.accepting.pausesSystem += UInt64(read(.acceptPausesSystem))
+        figures.accepting.pausesFull += UInt64(read(.acceptPausesFull))
     }
 }
 

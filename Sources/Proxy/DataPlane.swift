@@ -16,6 +16,7 @@ public final class DataPlane: Sendable {
     private let mailboxes: [Mailbox]
     private let counters: [Counters]
     private let suspicions: SuspicionBox
+    private let log: AccessLog
     private let threads: [WorkerThread]
     private let shared = Mutex(Shared())
 
@@ -29,6 +30,12 @@ public final class DataPlane: Sendable {
         mutating func routes() -> [BackendRoute] {
             servers.entries(of: table ?? RoutingTable(version: 0, backends: []), backends: slots.backendSlots)
         }
+
+        var names: LogNames {
+            let (frontends, backends) = slots.names
+            func bytes(_ names: [String]) -> [[UInt8]] { names.map { Array($0.utf8) } }
+            return LogNames(frontends: bytes(frontends), backends: bytes(backends), servers: bytes(servers.ids))
+        }
     }
 
     /// Binds every frontend's address; nothing is accepted before `start`.
@@ -39,6 +46,9 @@ public final class DataPlane: Sendable {
         System.raiseDescriptorLimit()
         do throws(SystemError) {
             suspicions = try SuspicionBox()
+            log = try AccessLog(workers: workers)
+            let shares = WorkerShares(
+                suspicions: suspicions, sources: SourceTable(), hash: SourceHash(), log: log)
             var mailboxes: [Mailbox] = []
             var counters: [Counters] = []
             var threads: [WorkerThread] = []
@@ -48,7 +58,7 @@ public final class DataPlane: Sendable {
                 let reactor = try Reactor()
                 try reactor.registerForReading(mailbox.descriptor, Token(kind: 0, slot: 0))
                 let worker = Worker(
-                    settings, reactor: reactor, mailbox: mailbox, counters: block, suspicions: suspicions)
+                    settings, reactor: reactor, mailbox: mailbox, counters: block, shared: shares, index: index)
                 mailboxes.append(mailbox)
                 counters.append(block)
                 threads.append(WorkerThread(worker, index: index))
@@ -81,9 +91,18 @@ public final class DataPlane: Sendable {
             },
             backends: { [counters] slot in counters.reduce(0) { $0 + $1.read(.inFlight, backend: slot) } })
         try shared.withLock { shared throws(ProxyProblem) in
+            if settings.accessLog != nil {
+                do throws(SystemError) {
+                    try log.begin()
+                } catch {
+                    throw ProxyProblem("the access log's thread can't start: \(error)")
+                }
+            }
             try shared.slots.adopt(settings, workers: mailboxes.count, usage: usage)
             if let table, table.version > shared.table?.version ?? 0 { shared.table = table }
             let routes = shared.routes()
+            log.setNames(shared.names)
+            log.set(settings.accessLog)
             for (index, mailbox) in mailboxes.enumerated() {
                 let fresh = shared.slots.settings(forWorker: index)
                 mailbox.post {
@@ -115,6 +134,7 @@ public final class DataPlane: Sendable {
             if let last = shared.table, table.version <= last.version { return }
             shared.table = table
             let routes = shared.routes()
+            log.setNames(shared.names)
             for mailbox in mailboxes { mailbox.post { $0.routes = routes } }
         }
     }
@@ -142,6 +162,7 @@ public final class DataPlane: Sendable {
     public var figures: Figures {
         var figures = Figures()
         for block in counters { block.add(to: &figures) }
+        figures.accessLog = log.figures
         let ids = shared.withLock { $0.servers.ids }
         for (slot, id) in ids.enumerated() {
             var server = ServerFigures()
@@ -167,6 +188,19 @@ public final class DataPlane: Sendable {
         return shared.withLock { shared in slots.map { shared.servers.ids[$0] } }
     }
 
+    /// Whether connections are accepted; a part of `figures` that costs little.
+    public var accepting: AcceptFigures {
+        var figures = Figures()
+        for block in counters { block.add(to: &figures) }
+        return figures.accepting
+    }
+
+    /// The access log's file was renamed: opens it again by its name.
+    public func reopenLog() { log.reopen() }
+
+    /// Why lines of the access log are being lost now; nil when none are.
+    public var logProblem: String? { log.figures.problem }
+
     /// Closes every connection and listener and waits for the workers to end. Nothing works afterwards.
     public func stop() {
         let wasRunning = shared.withLock { shared in
@@ -176,6 +210,7 @@ public final class DataPlane: Sendable {
         guard wasRunning else { return }
         for mailbox in mailboxes { mailbox.post { $0.stop = true } }
         for thread in threads { thread.join() }
+        log.stop()
         shared.withLock { $0.slots.closeSockets() }
     }
 }

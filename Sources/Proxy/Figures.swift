@@ -28,8 +28,48 @@ public struct Figures: Sendable, Equatable {
     /// Bytes from clients and to clients.
     public var bytesIn: UInt64 = 0
     public var bytesOut: UInt64 = 0
+    public var slow = SlowFigures()
+    public var overLimit = OverLimitFigures()
+    public var accepting = AcceptFigures()
+    public var accessLog = AccessLogFigures()
     /// By server id, for every server of a published table.
     public var servers: [String: ServerFigures] = [:]
+
+    public init() {}
+}
+
+/// Clients that were too slow and got 408 or were cut off.
+public struct SlowFigures: Sendable, Equatable {
+    /// With a request's head, within `requestMs`.
+    public var heads: UInt64 = 0
+    /// With a request's body: silent for `clientMs`, or below the minimum rate.
+    public var bodies: UInt64 = 0
+    /// In taking a response, likewise.
+    public var readers: UInt64 = 0
+
+    public init() {}
+}
+
+/// What was refused because its source was at a limit.
+public struct OverLimitFigures: Sendable, Equatable {
+    /// Connections closed at once: the source had as many as it may have.
+    public var connections: UInt64 = 0
+    /// Connections closed at once: the source opened them too fast.
+    public var connectionRate: UInt64 = 0
+    /// Requests answered 429.
+    public var requestRate: UInt64 = 0
+
+    public init() {}
+}
+
+/// Whether new connections are accepted.
+public struct AcceptFigures: Sendable, Equatable {
+    /// Workers that accept none now.
+    public var paused = 0
+    /// Pauses of `ProxyLimits.acceptPauseMs` because the system had no descriptor or memory left.
+    public var pausesSystem: UInt64 = 0
+    /// Pauses because a worker had `connectionsMax` clients.
+    public var pausesFull: UInt64 = 0
 
     public init() {}
 }

@@ -9,16 +9,20 @@ public struct ProxySettings: Sendable, Equatable {
     public var backends: [BackendSettings]
     public var timeouts: ProxyTimeouts
     public var limits: ProxyLimits
+    /// nil: requests aren't logged.
+    public var accessLog: AccessLogSettings?
 
     public init(
         workers: Int = 1, frontends: [FrontendSettings], backends: [BackendSettings],
-        timeouts: ProxyTimeouts = ProxyTimeouts(), limits: ProxyLimits = ProxyLimits()
+        timeouts: ProxyTimeouts = ProxyTimeouts(), limits: ProxyLimits = ProxyLimits(),
+        accessLog: AccessLogSettings? = nil
     ) {
         self.workers = workers
         self.frontends = frontends
         self.backends = backends
         self.timeouts = timeouts
         self.limits = limits
+        self.accessLog = accessLog
     }
 }
 
@@ -49,15 +53,19 @@ public struct FrontendSettings: Sendable, Equatable {
     public var errorPages: [ErrorPage] = []
     /// Clients in these networks begin each connection with a PROXY header, which names the client they speak for.
     public var acceptProxy: [Network]
+    /// What one client may do; nil: as it likes.
+    public var sources: SourceLimits?
 
     public init(
-        name: String, address: SocketAddress, mode: Mode = .http, backend: Int, acceptProxy: [Network] = []
+        name: String, address: SocketAddress, mode: Mode = .http, backend: Int, acceptProxy: [Network] = [],
+        sources: SourceLimits? = nil
     ) {
         self.name = name
         self.address = address
         self.mode = mode
         self.backend = backend
         self.acceptProxy = acceptProxy
+        self.sources = sources
     }
 }
 
@@ -117,6 +125,10 @@ public struct ProxyLimits: Sendable, Equatable {
     /// A pooled buffer; a connection has at most three of them, and none while it is idle. As it was at start, whatever is
     /// applied later.
     public var bufferBytes = 16 << 10
+    /// Bytes a second, averaged over `minimumRateSpanMs`, that a client has to move while it is waited for within a request or
+    /// response. Below it: 408, or the connection is cut. 0: any.
+    public var minimumRate = 250
+    public var minimumRateSpanMs = 20_000
     /// A request's body. Beyond it: 413.
     public var requestBodyBytesMax = UInt64.max
     /// Idle connections kept for one server by one worker.

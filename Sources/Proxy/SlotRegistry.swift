@@ -43,6 +43,7 @@ struct SlotRegistry {
     private var order: [Int] = []
     private var timeouts = ProxyTimeouts()
     private var limits = ProxyLimits()
+    private var accessLog: AccessLogSettings?
 
     /// The port of each frontend of the settings, in their order.
     var ports: [UInt16] { order.map { frontends[$0].sockets.first?.port ?? 0 } }
@@ -63,7 +64,12 @@ struct SlotRegistry {
             },
             backends: backends.indices.filter { backends[$0].goneSince == nil }
                 .map { BackendEntry(slot: $0, settings: backends[$0].settings) },
-            timeouts: timeouts, limits: limits)
+            timeouts: timeouts, limits: limits, accessLog: accessLog)
+    }
+
+    /// Of frontends and backends by slot, those that are gone too.
+    var names: (frontends: [String], backends: [String]) {
+        (frontends.map(\.settings.name), backends.map(\.name))
     }
 
     /// Takes over `settings`: opens the sockets that are missing, lets go of those that are no longer wanted. Whoever
@@ -77,6 +83,7 @@ struct SlotRegistry {
         next.generation += 1
         next.timeouts = settings.timeouts
         next.limits = settings.limits
+        next.accessLog = settings.accessLog
         let slots = try next.placeBackends(settings.backends, usage)
         try next.placeFrontends(settings.frontends, backends: slots, workers: workers, usage)
         for place in next.frontends where place.goneSince == next.generation {

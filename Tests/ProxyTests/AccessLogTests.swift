@@ -157,7 +157,8 @@ import Testing
         }
 
         func start(_ target: LogTarget? = nil) throws {
-            try log.set(AccessLogSettings(target: target ?? .file(path)))
+            try log.begin()
+            log.set(AccessLogSettings(target: target ?? .file(path)))
         }
 
         func lines(_ path: String) -> [Substring] {

@@ -100,6 +100,9 @@ ssize_t clinux_send_frame(int socket, int interface_index, const void *frame, si
 /// Names the calling thread for ps and top (15 characters at most).
 void clinux_name_thread(const char *name);
 
+/// Bytes that a connection's peer hasn't acknowledged (SIOCOUTQ); 0 when that isn't known.
+int clinux_unsent_bytes(int socket);
+
 /// splice(2) with SPLICE_F_MOVE | SPLICE_F_NONBLOCK.
 ssize_t clinux_splice(int from, int to, size_t length, int more);
 

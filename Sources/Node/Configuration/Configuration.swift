@@ -108,6 +108,8 @@ extension Configuration {
 
         /// Networks whose connections begin with a PROXY header.
         var acceptProxy: [AddressBlock] = []
+        /// What each client may do; nil: as it likes.
+        var perSource: PerSource?
 
         enum Mode: String, Sendable, Equatable, CaseIterable { case http, tcp }
     }
@@ -181,10 +183,16 @@ extension Configuration {
         var retries = 2
         /// Bytes of one I/O buffer.
         var buffer = 16 << 10
+        /// Bytes of a request's body; nil: any number.
+        var requestBody: Int?
+        /// Bytes a second that a client has to move while it is waited for; 0: any.
+        var minimumRate = 250
     }
 
     struct LogSection: Sendable, Equatable {
         var level: Level = .info
+        /// nil: requests aren't logged.
+        var access: AccessLogSection?
 
         enum Level: String, Sendable, Equatable, CaseIterable, Comparable {
             case debug, info, warning, error

@@ -139,7 +139,7 @@ extension ConfigurationReader {
         }
         var frontends: [PlacedFrontend] = []
         for element in elements {
-            let keys = ["name", "address", "port", "mode", "backend", "acceptProxy"]
+            let keys = ["name", "address", "port", "mode", "backend", "acceptProxy", "perSource"]
             guard let fields = Fields(element, known: keys, &report) else { continue }
             let namePlace = fields.required("name", "a name for this frontend: name: \"http\"", &report)
             let name = namePlace?.name("a frontend", &report)
@@ -148,6 +148,7 @@ extension ConfigurationReader {
             }
             let mode = fields.optional("mode")?.choice(Configuration.Frontend.Mode.self, "mode", &report) ?? .http
             let acceptProxy = acceptProxy(fields.optional("acceptProxy"))
+            let perSource = perSource(fields.optional("perSource"), isTCP: mode == .tcp)
             let backend = fields.required("backend", "the name of the backend that answers: backend: \"api\"", &report)
             let index = backend.flatMap { self.backend($0, backends) }
             let address = fields.optional("address").flatMap { listenAddress($0) }
@@ -155,7 +156,7 @@ extension ConfigurationReader {
             guard let portPlace, let port = portPlace.port(&report) else { continue }
             let frontend = Configuration.Frontend(
                 name: name ?? "", address: address, port: port, mode: mode, backend: index ?? 0,
-                acceptProxy: acceptProxy)
+                acceptProxy: acceptProxy, perSource: perSource)
             frontends.append(PlacedFrontend(frontend: frontend, place: portPlace))
         }
         return frontends

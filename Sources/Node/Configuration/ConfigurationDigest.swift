@@ -74,6 +74,8 @@ extension Configuration {
         case .limits:
             let bounds = [limits.requestHead, limits.headers, limits.connections, limits.retries, limits.buffer]
             bounds.forEach { writer.varint($0) }
+            writer.varint(limits.minimumRate)
+            writer.optional(limits.requestBody.map { String($0) })
         }
         return writer.bytes
     }
@@ -86,9 +88,21 @@ extension Configuration {
             writer.string(frontend.mode.rawValue)
             writer.varint(frontend.acceptProxy.count)
             for block in frontend.acceptProxy { writer.string(block.description) }
+            frontend.perSource?.write(to: &writer)
             // By name: another backend before it is no change of this section. (A file with errors may have none.)
             writer.string(backends.indices.contains(frontend.backend) ? backends[frontend.backend].name : "")
         }
+    }
+}
+
+extension Configuration.PerSource {
+    fileprivate func write(to writer: inout ByteWriter) {
+        writer.optional(connections.map { String($0) })
+        writer.optional(connectionRate?.description)
+        writer.optional(requestRate?.description)
+        writer.varint(prefixV6)
+        writer.varint(exemptSources.count)
+        for block in exemptSources { writer.string(block.description) }
     }
 }
 

@@ -294,7 +294,7 @@ extension ConfigurationReader {
 
     mutating func limits(_ place: Placed?) -> Configuration.Bounds {
         var limits = Configuration.Bounds()
-        let keys = ["requestHead", "headers", "connections", "retries", "buffer"]
+        let keys = ["requestHead", "requestBody", "headers", "connections", "retries", "buffer", "minimumRate"]
         guard let place, let fields = Fields(place, known: keys, &report) else { return limits }
         let head = fields.optional("requestHead")
         limits.requestHead = head?.bytes(1024...(1 << 20), &report) ?? limits.requestHead
@@ -303,6 +303,8 @@ extension ConfigurationReader {
             fields.optional("connections")?.integer(1...1_000_000, "a limit", &report) ?? limits.connections
         limits.retries = fields.optional("retries")?.integer(0...7, "a limit", &report) ?? limits.retries
         limits.buffer = fields.optional("buffer")?.bytes(4096...(1 << 20), &report) ?? limits.buffer
+        limits.requestBody = fields.optional("requestBody")?.bytes(0...(1 << 50), &report)
+        limits.minimumRate = fields.optional("minimumRate")?.bytes(0...(1 << 20), &report) ?? limits.minimumRate
         if limits.requestHead > limits.buffer {
             report.add(
                 head ?? place,
@@ -314,9 +316,10 @@ extension ConfigurationReader {
 
     mutating func log(_ place: Placed?) -> Configuration.LogSection {
         var log = Configuration.LogSection()
-        guard let place, let fields = Fields(place, known: ["level"], &report) else { return log }
+        guard let place, let fields = Fields(place, known: ["level", "access"], &report) else { return log }
         let level = fields.optional("level")?.choice(Configuration.LogSection.Level.self, "level", &report)
         log.level = level ?? log.level
+        log.access = accessLog(fields.optional("access"))
         return log
     }
 

@@ -2,7 +2,7 @@
 // its clock, its `ip` and its gate.
 //
 // A child of the main process, started by FenceLink with the packet pair as standard input, in a session of its own,
-// deaf to SIGINT, SIGTERM and SIGHUP: it ends when the pair closes and the VIPs are gone, when it is told to, or when
+// deaf to SIGINT, SIGTERM, SIGHUP and SIGUSR1: it ends when the pair closes and the VIPs are gone, when it is told to, or when
 // the kernel's timer says so. One thread, raised above the data plane; it waits in epoll and nowhere else, and does
 // nothing that could take long: no files, no names, no logs.
 

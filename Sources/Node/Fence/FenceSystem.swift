@@ -97,7 +97,7 @@ enum FenceSystem {
     /// Nothing a terminal or an operator sends to a whole group of processes ends this one, nor its tool; ended
     /// children leave no zombie.
     static func ignoreSignals() {
-        for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGCHLD] { signal(number, SIG_IGN) }
+        for number in [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGPIPE, SIGCHLD] { signal(number, SIG_IGN) }
     }
 
     /// False once a process is gone for good (this one ignores SIGCHLD, so an ended child leaves no zombie).

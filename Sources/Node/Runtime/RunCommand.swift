@@ -9,7 +9,7 @@ enum RunCommand {
         ],
         details: [
             "SIGTERM and SIGINT hand over, drain and exit 0; a second one doesn't wait for the drain.",
-            "SIGHUP reads the file again; an invalid file changes nothing.",
+            "SIGHUP reads the file again; an invalid file changes nothing. SIGUSR1 opens the access log's file again.",
         ]
     ) { arguments in
         run(config: arguments.required("config"), node: arguments.required("node"))

@@ -317,6 +317,7 @@ extension Runtime {
         for signal in SignalDescriptor.take(signals) {
             switch signal {
             case SIGHUP: reload(now: now)
+            case SIGUSR1: dataPlane.reopenLog()
             default:
                 // A second one: whoever sends it doesn't want to wait.
                 if move?.thenExit ?? false {

@@ -51,7 +51,7 @@ extension Runtime {
     }
 
     private static func assemble(_ configuration: Configuration, me: MemberID, now: Instant) throws -> Runtime {
-        let signals = try SignalDescriptor.open([SIGTERM, SIGINT, SIGHUP])
+        let signals = try SignalDescriptor.open([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
         let reactor = try Reactor()
         try reactor.registerForReading(signals, Token(kind: ControlToken.signals, slot: 0))
         let loader = try ConfigurationLoader()

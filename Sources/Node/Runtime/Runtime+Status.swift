@@ -156,6 +156,10 @@ extension Runtime {
             }
             if let condition = peer.condition { problems += weaknesses(of: id, condition, reason: nil) }
         }
+        if dataPlane.accepting.paused > 0 {
+            problems.append("no new connections are accepted for now: out of descriptors, or at limits.connections")
+        }
+        if let problem = dataPlane.logProblem { problems.append("lines of the access log are lost: \(problem)") }
         if let reloadProblem { problems.append("the file has changed, and nothing of it holds: \(reloadProblem)") }
         for (backend, former) in heldServers.byBackend.sorted(by: { $0.key < $1.key }) {
             problems.append(
@@ -225,6 +229,17 @@ extension Runtime {
         traffic.aborted = figures.aborted
         traffic.bytesReceived = figures.bytesIn
         traffic.bytesSent = figures.bytesOut
+        traffic.slowHeads = figures.slow.heads
+        traffic.slowBodies = figures.slow.bodies
+        traffic.slowReaders = figures.slow.readers
+        traffic.sourceConnections = figures.overLimit.connections
+        traffic.sourceConnectionRate = figures.overLimit.connectionRate
+        traffic.sourceRequestRate = figures.overLimit.requestRate
+        traffic.acceptPaused = figures.accepting.paused
+        traffic.acceptPausesSystem = figures.accepting.pausesSystem
+        traffic.acceptPausesFull = figures.accepting.pausesFull
+        traffic.logged = figures.accessLog.written
+        traffic.logDropped = figures.accessLog.dropped
         traffic.frontends = configuration.frontends.map { frontend in
             StatusReport.Frontend(
                 name: frontend.name, address: frontend.place,

@@ -76,6 +76,7 @@ final class Runtime {
     /// Servers in use, as of the core's table.
     var servers: ServerList
     var heldServers = HeldServers()
+    var shortages = Shortages()
     /// What workers were told last.
     var routes = RoutingTable(version: 0, backends: [])
     /// Servers, or this node's view of one, changed: workers and checks are told at the end of the turn.
@@ -197,6 +198,7 @@ final class Runtime {
             checkLinks(now: now)
             tellOverview(now: now)
             isPageStale = true
+            tellShortages()
         }
         if let deadline = core.deadline, now >= deadline { feed(.tick, now: now) }
         if let deadline = prober.deadline, now.nanoseconds >= deadline {

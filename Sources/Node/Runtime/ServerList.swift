@@ -105,9 +105,11 @@ extension Configuration {
         limits.connectionsMax = self.limits.connections
         limits.retriesMax = self.limits.retries
         limits.bufferBytes = self.limits.buffer
+        limits.minimumRate = self.limits.minimumRate
+        if let body = self.limits.requestBody { limits.requestBodyBytesMax = UInt64(body) }
         return ProxySettings(
             workers: workers, frontends: frontends.compactMap(\.settings), backends: backends.map(\.settings),
-            timeouts: timeouts, limits: limits)
+            timeouts: timeouts, limits: limits, accessLog: log.access?.settings)
     }
 }
 
@@ -118,7 +120,7 @@ extension Configuration.Frontend {
         SocketAddress(address: address ?? "::", port: port).map {
             FrontendSettings(
                 name: name, address: $0, mode: mode == .tcp ? .tcp : .http, backend: backend,
-                acceptProxy: acceptProxy.map(\.network))
+                acceptProxy: acceptProxy.map(\.network), sources: perSource?.limits)
         }
     }
 }

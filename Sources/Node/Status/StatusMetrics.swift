@@ -142,6 +142,27 @@ enum StatusMetrics {
             writer.family(name, .counter, help)
             writer.sample(value)
         }
+        writeProtection(traffic, to: &writer)
+    }
+
+    private static func writeProtection(_ traffic: StatusReport.Traffic, to writer: inout MetricsWriter) {
+        writer.family("slow_clients_total", .counter, "Clients cut off as too slow, by what they were slow at.")
+        writer.sample(traffic.slowHeads, ["at": "head"])
+        writer.sample(traffic.slowBodies, ["at": "body"])
+        writer.sample(traffic.slowReaders, ["at": "response"])
+        writer.family("source_limits_total", .counter, "Refused because the source was at a limit.")
+        writer.sample(traffic.sourceConnections, ["limit": "connections"])
+        writer.sample(traffic.sourceConnectionRate, ["limit": "connectionRate"])
+        writer.sample(traffic.sourceRequestRate, ["limit": "requestRate"])
+        writer.family("accept_paused_workers", .gauge, "Workers that accept no connections now.")
+        writer.sample(traffic.acceptPaused)
+        writer.family("accept_pauses_total", .counter, "Pauses in accepting connections, by what was missing.")
+        writer.sample(traffic.acceptPausesSystem, ["reason": "system"])
+        writer.sample(traffic.acceptPausesFull, ["reason": "full"])
+        writer.family("access_log_lines_total", .counter, "Lines of the access log that were written.")
+        writer.sample(traffic.logged)
+        writer.family("access_log_dropped_total", .counter, "Lines of the access log that were lost.")
+        writer.sample(traffic.logDropped)
     }
 
     private static func writeElections(_ elections: StatusReport.Elections, to writer: inout MetricsWriter) {

@@ -184,6 +184,21 @@ struct StatusReport: Sendable, Equatable {
         var bytesReceived: UInt64 = 0
         var bytesSent: UInt64 = 0
         var frontends: [Frontend] = []
+        /// Clients that were too slow with a request's head, with its body, or in taking a response.
+        var slowHeads: UInt64 = 0
+        var slowBodies: UInt64 = 0
+        var slowReaders: UInt64 = 0
+        /// Refused because their source was at a limit: connections, new connections, requests.
+        var sourceConnections: UInt64 = 0
+        var sourceConnectionRate: UInt64 = 0
+        var sourceRequestRate: UInt64 = 0
+        /// Workers that accept no connection now, and how often one stopped: for want of descriptors or memory, of places.
+        var acceptPaused: Int = 0
+        var acceptPausesSystem: UInt64 = 0
+        var acceptPausesFull: UInt64 = 0
+        /// Lines of the access log.
+        var logged: UInt64 = 0
+        var logDropped: UInt64 = 0
     }
 
     struct Frontend: Sendable, Equatable {
@@ -371,6 +386,25 @@ extension StatusReport.Traffic {
         writer.field("aborted", aborted)
         writer.field("bytesReceived", bytesReceived)
         writer.field("bytesSent", bytesSent)
+        writer.object("slow") { writer in
+            writer.field("heads", slowHeads)
+            writer.field("bodies", slowBodies)
+            writer.field("readers", slowReaders)
+        }
+        writer.object("overLimit") { writer in
+            writer.field("connections", sourceConnections)
+            writer.field("connectionRate", sourceConnectionRate)
+            writer.field("requestRate", sourceRequestRate)
+        }
+        writer.object("accepting") { writer in
+            writer.field("paused", acceptPaused)
+            writer.field("pausesSystem", acceptPausesSystem)
+            writer.field("pausesFull", acceptPausesFull)
+        }
+        writer.object("accessLog") { writer in
+            writer.field("written", logged)
+            writer.field("dropped", logDropped)
+        }
         writer.array("frontends") { writer in
             for frontend in frontends {
                 writer.object { writer in

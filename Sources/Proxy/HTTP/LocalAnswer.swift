@@ -3,7 +3,7 @@
 // Texts are written into pooled buffers once, when a worker learns its settings, and only copied from there.
 
 enum LocalAnswer: Int, CaseIterable {
-    case badRequest, requestTimeout, contentTooLarge, targetTooLong, misdirected, fieldsTooLarge
+    case badRequest, requestTimeout, contentTooLarge, targetTooLong, misdirected, tooManyRequests, fieldsTooLarge
     case notImplemented, badGateway, noServer, gatewayTimeout, versionNotSupported
     /// OPTIONS that may be forwarded no further.
     case options
@@ -27,6 +27,7 @@ enum LocalAnswer: Int, CaseIterable {
         case .contentTooLarge: 413
         case .targetTooLong: 414
         case .misdirected: 421
+        case .tooManyRequests: 429
         case .fieldsTooLarge: 431
         case .notImplemented: 501
         case .badGateway: 502
@@ -44,6 +45,7 @@ enum LocalAnswer: Int, CaseIterable {
         case .contentTooLarge: "Content Too Large"
         case .targetTooLong: "URI Too Long"
         case .misdirected: "Misdirected Request"
+        case .tooManyRequests: "Too Many Requests"
         case .fieldsTooLarge: "Request Header Fields Too Large"
         case .notImplemented: "Not Implemented"
         case .badGateway: "Bad Gateway"
@@ -61,6 +63,7 @@ enum LocalAnswer: Int, CaseIterable {
         case .contentTooLarge: "The request's body is too large."
         case .targetTooLong: "The request's target is too long."
         case .misdirected: "An https resource was asked for over a connection without TLS."
+        case .tooManyRequests: "Too many requests came from your address. Try again in a moment."
         case .fieldsTooLarge: "The request has too many or too long header fields."
         case .notImplemented: "The request's method or transfer coding is not supported."
         case .badGateway: "No server gave a valid response. Try again."
@@ -100,7 +103,7 @@ enum LocalAnswer: Int, CaseIterable {
         var head = "HTTP/1.1 \(status) \(reason)\r\nContent-Length: \(body.count)\r\n"
         if self != .options { head += "Content-Type: \(type)\r\nCache-Control: no-store\r\n" }
         // Browsers and crawlers come back by themselves when told when.
-        if self == .noServer { head += "Retry-After: 1\r\n" }
+        if self == .noServer || self == .tooManyRequests { head += "Retry-After: 1\r\n" }
         return (ContiguousArray(head.utf8), body)
     }
 }

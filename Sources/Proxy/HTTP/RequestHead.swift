@@ -38,6 +38,7 @@ struct RequestHead {
     var framing = BodyFramer.empty
     /// Offsets from the head's start.
     var methodEnd = 0
+    var targetEnd = 0
     /// The target's path and query; empty when an absolute target has none.
     var path = 0..<0
     /// An absolute target's authority; empty for other forms.
@@ -91,6 +92,7 @@ struct RequestHead {
         at = targetStart
         while Bytes.isTarget(bytes[at]) { at += 1 }
         guard at > targetStart, bytes[at] == Bytes.space else { throw .badRequest }
+        targetEnd = at
         try parseVersion(bytes, from: at + 1)
         try parseTarget(bytes, targetStart..<at)
     }

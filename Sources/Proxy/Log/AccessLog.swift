@@ -69,18 +69,17 @@ final class AccessLog: Sendable {
 
     // MARK: the control thread's side
 
-    /// Logs as told from now on; nil: not at all. The thread begins when it is first needed.
-    func set(_ settings: AccessLogSettings?) throws(SystemError) {
-        let isFirst = shared.withLock { shared in
-            shared.settings = settings
-            return settings != nil && shared.thread == nil
-        }
-        if isFirst {
-            let thread = try BackgroundThread(name: "access log") { [self] in run() }
-            shared.withLock { $0.thread = thread }
-        } else {
-            order()
-        }
+    /// Makes sure that there is a thread that can log.
+    func begin() throws(SystemError) {
+        guard shared.withLock({ $0.thread == nil }) else { return }
+        let thread = try BackgroundThread(name: "access log") { [self] in run() }
+        shared.withLock { $0.thread = thread }
+    }
+
+    /// Logs as told from now on; nil: not at all. `begin` came first.
+    func set(_ settings: AccessLogSettings?) {
+        shared.withLock { $0.settings = settings }
+        order()
     }
 
     func setNames(_ names: LogNames) { shared.withLock { $0.names = names } }
@@ -140,7 +139,8 @@ final class AccessLog: Sendable {
         System.blockBrokenPipes()
         while true {
             obey(&work)
-            let taken = drain(&work)
+            // Without settings there is no place for them yet: workers may be told to log before this thread knows where to.
+            let taken = work.settings == nil && !work.isStopping ? 0 : drain(&work)
             publish(work)
             if work.isStopping, taken == 0 { break }
             if !work.isStopping, taken < Self.recordsPerRound { rest(work, afterRecords: taken) }
@@ -159,7 +159,7 @@ final class AccessLog: Sendable {
         let isNew = settings != work.settings
         if isNew || reopens {
             // What happened before belongs where it would have gone.
-            _ = drain(&work)
+            if work.settings != nil { _ = drain(&work) }
             let hasMoved = settings?.target != work.settings?.target
             work.settings = settings
             if let settings {
@@ -262,7 +262,7 @@ final class AccessLog: Sendable {
         let rest: LogRing.Rest = taken > 0 ? .dozing : .asleep
         for ring in rings { ring.announce(rest) }
         defer { for ring in rings { ring.announce(.awake) } }
-        if rest == .asleep, rings.contains(where: { !$0.isEmpty }) { return }
+        if rest == .asleep, work.settings != nil, rings.contains(where: { !$0.isEmpty }) { return }
         var poll = pollfd(fd: wake, events: Int16(POLLIN), revents: 0)
         let isBroken = work.settings != nil && work.problem != nil
         _ = Glibc.poll(&poll, 1, rest == .dozing ? Self.dozeMs : isBroken ? Self.retryMs : -1)

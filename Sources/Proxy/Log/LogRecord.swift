@@ -72,12 +72,13 @@ struct LogRecord: BitwiseCopyable {
     /// The target went on, or a query was left out.
     var isCut = false
 
-    init(startMs: UInt64, client: SocketAddress, frontend: Int32, backend: Int32) {
+    init(startMs: UInt64, client: SocketAddress, frontend: Int32, backend: Int32, isConnection: Bool = false) {
         self.startMs = startMs
         markMs = startMs
         self.client = client
         self.frontend = frontend
         self.backend = backend
+        self.isConnection = isConnection
     }
 
     /// The milliseconds since the last step, which ends now.

@@ -28,10 +28,8 @@ struct RequestLog: ~Copyable {
 
     deinit { texts.deallocate() }
 
-    /// A record for a request that begins; -1 when the log is off.
-    @inline(__always) mutating func begin(_ record: @autoclosure () -> LogRecord) -> Int32 {
-        isOn ? Int32(records.insert(record())) : -1
-    }
+    /// The place of a request that begins.
+    @inline(__always) mutating func begin(_ record: LogRecord) -> Int32 { Int32(records.insert(record)) }
 
     /// - Precondition: not -1.
     subscript(entry: Int32) -> LogRecord {

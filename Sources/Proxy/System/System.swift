@@ -154,6 +154,17 @@ public enum System {
         _ = Glibc.shutdown(descriptor, Int32(SHUT_WR))
     }
 
+    /// Bytes that were sent and that the peer hasn't acknowledged.
+    static func unsentBytes(_ descriptor: Int32) -> Int32 { clinux_unsent_bytes(descriptor) }
+
+    /// Writes of this thread to a pipe without a reader fail from now on, instead of ending the process.
+    static func blockBrokenPipes() {
+        var mask = sigset_t()
+        sigemptyset(&mask)
+        sigaddset(&mask, SIGPIPE)
+        pthread_sigmask(SIG_BLOCK, &mask, nil)
+    }
+
     /// Makes the coming close a reset, so that the peer can't take it for a regular end.
     public static func resetOnClose(_ descriptor: Int32) {
         var option = Glibc.linger(l_onoff: 1, l_linger: 0)

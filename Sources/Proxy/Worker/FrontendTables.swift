@@ -24,6 +24,8 @@ struct FrontendTables {
             networks += sources[slot].trustedProxies
             frontends[slot].proxyCount = Int32(sources[slot].acceptProxy.count)
             networks += sources[slot].acceptProxy
+            frontends[slot].exemptCount = Int32(sources[slot].sources?.exempt.count ?? 0)
+            networks += sources[slot].sources?.exempt ?? []
             frontends[slot].firstAnswer = Int32(writer.add(sources[slot].errorPages, pool))
         }
         answers = writer.texts

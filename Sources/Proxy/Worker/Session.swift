@@ -81,6 +81,14 @@ struct Session: BitwiseCopyable {
     var tried = TriedServers()
     /// When the server was chosen, in microseconds: the turn's time.
     var chosenUs: UInt64 = 0
+    /// What the access log knows of the current request; -1: nothing.
+    var logEntry: Int32 = -1
+    /// What the client is counted by, 0 when it isn't.
+    var source: UInt64 = 0
+    /// How long it may go on being slow.
+    var patience = Patience.none
+    /// What the kernel held for the client when it last took nothing more.
+    var unsent: Int32 = 0
     /// Attempts after the first.
     var retries: UInt8 = 0
     /// The last failure was a timeout (504) rather than a broken connection (502).

@@ -14,7 +14,7 @@ extension Worker {
         var peer = SocketAddress(high: 0, low: 0, port: 0, isIPv6: false)
         for _ in 0..<ProxyLimits.acceptsPerTurnMax {
             if isFull {
-                pauseAccepting()
+                pauseAccepting(.full)
                 return false
             }
             let (accepted, code) = System.accept(frontends[frontend].listener, &peer)
@@ -29,14 +29,15 @@ extension Worker {
             case EAGAIN: return true
             // Out of descriptors or memory: listeners are level-triggered, so going on would spin.
             default:
-                pauseAccepting()
+                pauseAccepting(.system)
                 return false
             }
         }
         return false
     }
 
-    private mutating func pauseAccepting() {
+    private mutating func pauseAccepting(_ reason: PauseReason) {
+        countPause(reason)
         listenersPaused = true
         resumeAcceptMs = nowMs + ProxyLimits.acceptPauseMs
         for frontend in frontends where frontend.listener >= 0 { reactor.unregister(frontend.listener) }
@@ -44,6 +45,7 @@ extension Worker {
 
     mutating func resumeAccepting() {
         listenersPaused = false
+        counters.set(.acceptPaused, 0)
         for slot in frontends.indices where !listenersPaused { listen(slot) }
     }
 
@@ -53,19 +55,23 @@ extension Worker {
             try reactor.registerForReading(
                 frontends[frontend].listener, Token(kind: TokenKind.listener, slot: frontend))
         } catch {
-            pauseAccepting()
+            pauseAccepting(.system)
         }
     }
 
     private mutating func openSession(_ descriptor: Int32, _ frontend: Int, _ peer: SocketAddress) {
+        var source: UInt64 = 0
+        let namesClient = sendsHeader(peer, to: frontend)
+        if !namesClient, !admitConnection(frontend, peer, &source) { return System.close(descriptor) }
         let slot = sessions.insert(
             Session(descriptor: descriptor, frontend: Int32(frontend), peer: peer, isTCP: frontends[frontend].isTCP))
+        sessions[slot].source = source
         counters.add(.connections, frontend: frontend)
         counters.add(.accepted)
         counters.add(.connections)
         timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.requestMs))
         let token = Token(kind: TokenKind.client, slot: slot, generation: sessions.generation(slot))
-        if sendsHeader(peer, to: frontend) {
+        if namesClient {
             sessions[slot].state = .preface
             readPreface(slot)
         } else {
@@ -134,6 +140,7 @@ extension Worker {
             }
             if sessions[slot].state == .idle {
                 sessions[slot].state = .head
+                beginLog(slot)
                 counters.add(.idle, -1)
                 timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.requestMs))
             }
@@ -217,6 +224,7 @@ extension Worker {
     /// Answers a request that can't be accepted; what follows on the connection can't be trusted.
     mutating func refuse(_ slot: Int, _ refusal: Refusal) {
         counters.add(.refused)
+        logCause(slot, .proxy)
         sessions[slot].isHeadMethod = false
         sessions[slot].prefersHTML = false
         answer(slot, LocalAnswer(refusal), keepingAlive: false)
@@ -253,6 +261,7 @@ extension Worker {
         sessions[slot].hasResponseHead = true
         sessions[slot].responseDone = true
         counters.response(status: answer.status)
+        log.note(sessions[slot].logEntry) { $0.status = UInt16(answer.status) }
         if answer.status >= 502 && answer.status <= 504 { counters.add(.errors) }
         pumpResponse(slot)
     }
@@ -266,13 +275,16 @@ extension Worker {
     }
 
     /// Cuts a response short so that its client notices: one that ends with the connection needs a reset.
-    mutating func cut(_ slot: Int) {
+    mutating func cut(_ slot: Int, _ cause: LogCause = .server) {
+        logCause(slot, cause)
         if sessions[slot].responseFramer.kind == .untilClose { System.resetOnClose(sessions[slot].descriptor) }
         closeSession(slot)
     }
 
     /// Closes at once, whatever the state, and gives back everything the session has.
     mutating func closeSession(_ slot: Int) {
+        breakLog(slot)
+        forgetSource(slot)
         if sessions[slot].tunnel >= 0 { closeTunnel(slot) }
         dropLink(slot)
         if sessions[slot].state == .idle { counters.add(.idle, -1) }

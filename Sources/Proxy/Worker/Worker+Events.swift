@@ -90,17 +90,23 @@ extension Worker {
     private mutating func expired(_ slot: Int) {
         switch sessions[slot].state {
         case .idle, .lingering, .tunnel:
+            logCause(slot, .clientTimeout)
             closeSession(slot)
         case .preface:
             refusePreface(slot)
         case .head:
             counters.add(.refused)
+            counters.add(.slowHeads)
+            logCause(slot, .clientTimeout)
             answer(slot, .requestTimeout, keepingAlive: false)
         case .connecting:
             sessions[slot].timedOut = true
             connectFailed(Int(sessions[slot].link), isLocal: false)
         case .exchanging:
             if !sessions[slot].waitsForClient { return serverTimedOut(slot) }
+            if hasGoneOn(slot) { return }
+            counters.add(sessions[slot].ready > 0 ? .slowReaders : .slowBodies)
+            logCause(slot, .clientTimeout)
             let mayAnswer = !sessions[slot].responseStarted && sessions[slot].ready == 0 && sessions[slot].link >= 0
             guard mayAnswer else { return abortSession(slot) }
             dropLink(slot)
@@ -115,16 +121,11 @@ extension Worker {
         suspect(server)
         guard !sessions[slot].responseStarted else {
             counters.add(.errors)
-            return cut(slot)
+            return cut(slot, .serverTimeout)
         }
+        logCause(slot, .serverTimeout)
         dropLink(slot)
         answer(slot, .gatewayTimeout, keepingAlive: true)
-    }
-
-    /// Starts the span for what the session waits for now.
-    @inline(__always) mutating func startSilence(_ slot: Int) {
-        let span = sessions[slot].waitsForClient ? timeouts.clientMs : timeouts.serverMs
-        timers.set(slot, deadlineMs: nowMs + UInt64(span))
     }
 
     // MARK: mail

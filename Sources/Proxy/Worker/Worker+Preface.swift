@@ -49,6 +49,15 @@ extension Worker {
                 destinations[slot] = addresses.destination
                 sessions[slot].hasDestination = true
             }
+            // Who speaks for others is under no limit; those it speaks for are.
+            let (frontend, peer) = (Int(sessions[slot].frontend), sessions[slot].peer)
+            var source: UInt64 = 0
+            let isAdmitted = admitConnection(frontend, peer, &source)
+            sessions[slot].source = source
+            guard isAdmitted else {
+                closeSession(slot)
+                return true
+            }
             start(slot)
         }
         return true

@@ -25,8 +25,12 @@ extension Worker {
             let policy = findClient(slot, from)
             // RFC 9110, 7.4: only a proxy that we trust can have received it over TLS.
             if head.isSecure, !policy.trustsPeer { return refuse(slot, .misdirected) }
+            guard admitRequest(Int(sessions[slot].frontend), sessions[slot].client) else {
+                return refuseRate(slot, head, from)
+            }
             guard writeRequest(slot, head, from, policy) else { return refuse(slot, .fieldsTooLarge) }
             take(slot, head)
+            logHead(slot, head, from)
             sessions[slot].input.start += Int32(headBytes)
             guard takeBody(slot) else { return }
             // RFC 9110, 7.6.2: it is for us then. We know no OPTIONS worth telling, and reflect nothing.
@@ -35,6 +39,15 @@ extension Worker {
             }
             route(slot)
         }
+    }
+
+    /// The client makes requests too fast: it may go on on this connection, if the request's end is known.
+    private mutating func refuseRate(_ slot: Int, _ head: RequestHead, _ from: Stretch) {
+        take(slot, head)
+        logHead(slot, head, from)
+        sessions[slot].input.start += Int32(from.count)
+        logCause(slot, .proxy, .request)
+        answer(slot, .tooManyRequests, keepingAlive: true)
     }
 
     private mutating func writeRequest(_ slot: Int, _ head: RequestHead, _ from: Stretch, _ policy: FieldPolicy)
@@ -75,6 +88,7 @@ extension Worker {
         sessions[slot].tried = TriedServers()
         sessions[slot].retries = 0
         sessions[slot].timedOut = false
+        sessions[slot].patience = freshPatience
         sessions[slot].responseStarted = false
         sessions[slot].interims = 0
         sessions[slot].prefersHTML = head.prefersHTML
@@ -246,7 +260,7 @@ extension Worker {
             }
             prepareInput(slot)
             switch receive(slot) {
-            case .moved: break
+            case .moved(let count): clientMoved(slot, count)
             case .wouldBlock: return readBody(slot)
             case .ended, .failed:
                 // The server must not take a part for the whole.

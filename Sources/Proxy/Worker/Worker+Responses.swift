@@ -46,6 +46,8 @@ extension Worker {
         switch buffers.send(sessions[slot].descriptor, sessions[slot].response, count: count, more: isLast) {
         case .moved(let moved):
             counters.add(.bytesOut, moved)
+            clientMoved(slot, moved)
+            log.note(sessions[slot].logEntry) { $0.bytesOut += UInt64(moved) }
             sessions[slot].response.start += Int32(moved)
             sessions[slot].ready -= Int32(moved)
             if sessions[slot].hasResponseHead { sessions[slot].responseStarted = true }
@@ -56,6 +58,7 @@ extension Worker {
             return false
         }
         sessions[slot].isWritable = false
+        noteBlocked(slot)
         startSilence(slot)
         awaitClient(slot)
         return false
@@ -136,6 +139,7 @@ extension Worker {
     /// What the server sent is no HTTP response.
     private mutating func badResponse(_ slot: Int) {
         counters.add(.errors, slot: Int(links[Int(sessions[slot].link)].server))
+        logCause(slot, .server, .head)
         dropLink(slot)
         buffers.release(&sessions[slot].response)
         answer(slot, .badGateway, keepingAlive: true)
@@ -187,6 +191,7 @@ extension Worker {
         sessions[slot].responseFramer = head.framing
         sessions[slot].linkIsReusable = head.keepsAlive
         counters.response(status: head.status)
+        logResponse(slot, status: head.status)
         if sessions[slot].unsentRequest.isEmpty { buffers.release(&sessions[slot].request) }
         if sessions[slot].request.hasBuffer == false { sessions[slot].requestSent = 0 }
         sessions[slot].decodes = sessions[slot].isVersion10 && head.framing.kind == .chunked
@@ -275,6 +280,7 @@ extension Worker {
             return false
         }
         counters.response(status: 101)
+        logResponse(slot, status: 101)
         rewrite(slot, head, from, .switches)
         buffers.release(&sessions[slot].request)
         sessions[slot].requestSent = 0
@@ -286,6 +292,7 @@ extension Worker {
 
     /// The response has left completely.
     private mutating func finishExchange(_ slot: Int) {
+        endLog(slot)
         releaseLink(slot)
         buffers.release(&sessions[slot].response)
         sessions[slot].isHeadMethod = false
@@ -300,6 +307,7 @@ extension Worker {
             timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.keepAliveMs))
         } else {
             sessions[slot].state = .head
+            beginLog(slot)
             timers.set(slot, deadlineMs: nowMs + UInt64(timeouts.requestMs))
         }
         if !sessions[slot].input.isEmpty || sessions[slot].isReadable {

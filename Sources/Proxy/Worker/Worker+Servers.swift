@@ -58,6 +58,7 @@ extension Worker {
     }
 
     private mutating func giveUp(_ slot: Int) {
+        if sessions[slot].tried.isEmpty { logCause(slot, .server, .connect) }
         if sessions[slot].isTCP { return refuseStream(slot) }
         let answer: LocalAnswer =
             sessions[slot].timedOut ? .gatewayTimeout : sessions[slot].tried.isEmpty ? .noServer : .badGateway
@@ -97,6 +98,7 @@ extension Worker {
             try reactor.register(descriptor, token)
             return true
         } catch {
+            logCause(slot, .server, .connect)
             dropLink(slot)
             noteFailure(server, isLocal: Self.isLocal(error.code))
             return false
@@ -133,6 +135,7 @@ extension Worker {
         if readiness.contains(.peerClosed) || readiness.contains(.hungUp) { links[link].peerClosed = true }
         links[link].isReadable = readiness.contains(.readable) || links[link].peerClosed
         backends[Int(servers[Int(links[link].server)].backend)].balancer.connected(Int(links[link].server))
+        logConnected(slot)
         if sessions[slot].isTCP { return openTunnel(slot) }
         sessions[slot].state = .exchanging
         pump(slot)
@@ -142,6 +145,7 @@ extension Worker {
     mutating func connectFailed(_ link: Int, isLocal: Bool) {
         let slot = Int(links[link].session)
         let server = Int(links[link].server)
+        logCause(slot, sessions[slot].timedOut ? .serverTimeout : .server, .connect)
         dropLink(slot)
         noteFailure(server, isLocal: isLocal)
         sessions[slot].tried.insert(Int32(server))
@@ -168,6 +172,7 @@ extension Worker {
         let link = Int(sessions[slot].link)
         let server = Int(links[link].server)
         let wasReused = links[link].isReused
+        logCause(slot, .server, .head)
         dropLink(slot)
         let mayRepeat =
             sessions[slot].request.hasBuffer && (sessions[slot].requestSent == 0 || sessions[slot].isIdempotent)
@@ -198,6 +203,7 @@ extension Worker {
         sessions[slot].linkIsReusable = false
         sessions[slot].decodes = false
         servers[server].inFlight += 1
+        logServer(slot, server)
         backends[Int(servers[server].backend)].balancer.count(server, 1)
         counters.add(.sessions, slot: server)
         counters.add(.requests, slot: server)

@@ -11,6 +11,8 @@ extension Worker {
         timeouts = settings.timeouts
         if limits.fieldsMax != settings.limits.fieldsMax { fields = FieldTable(max: settings.limits.fieldsMax) }
         limits = settings.limits
+        log.isOn = settings.accessLog != nil
+        log.keepsQuery = settings.accessLog?.keepsQuery ?? true
         for entry in settings.backends { install(entry) }
         for slot in frontends.indices where !settings.frontends.contains(where: { $0.slot == slot }) {
             // Its socket may have gone to the frontend that has the address now.
@@ -36,7 +38,9 @@ extension Worker {
         while frontends.count <= entry.slot {
             frontends.append(FrontendState())
             listeners.append(nil)
+            sourceLimits.append(SourceLimits())
         }
+        sourceLimits[entry.slot] = entry.settings.sources ?? SourceLimits()
         frontends[entry.slot].adopt(entry)
         tables.adopt(entry)
         if listeners[entry.slot] !== entry.socket {

@@ -31,6 +31,7 @@ extension Worker {
         counters.add(.inFlight)
         counters.add(.inFlight, backend: Int(backend))
         budget.request()
+        beginLog(slot, isConnection: true)
         awaitClient(slot)
         guard sessions[slot].isRegistered else { return }
         route(slot)
@@ -39,6 +40,7 @@ extension Worker {
     /// Ends a TCP session that has no server: reset, because an orderly end would pass for an answer.
     mutating func refuseStream(_ slot: Int) {
         counters.add(.errors)
+        logCause(slot, sessions[slot].timedOut ? .serverTimeout : .server, .connect)
         System.resetOnClose(sessions[slot].descriptor)
         closeSession(slot)
     }
@@ -94,6 +96,7 @@ extension Worker {
         sessions[slot].isReadable = ends.isReadable
         links[link].isWritable = ends.isWritable
         counters.add(.bytesIn, ends.received)
+        log.note(sessions[slot].logEntry) { $0.bytesIn += UInt64(ends.received) }
         switch stop {
         case .waits: return false
         case .unfinished: return true
@@ -117,6 +120,7 @@ extension Worker {
         links[link].isReadable = ends.isReadable
         sessions[slot].isWritable = ends.isWritable
         counters.add(.bytesOut, ends.sent)
+        log.note(sessions[slot].logEntry) { $0.bytesOut += UInt64(ends.sent) }
         switch stop {
         case .waits: return false
         case .unfinished: return true
@@ -163,9 +167,12 @@ extension Worker {
                 counters.add(.errors)
                 counters.add(.errors, slot: server)
                 suspect(server)
+                logCause(slot, .server)
             } else {
                 counters.add(.aborted)
+                logCause(slot, .client)
             }
+            endLog(slot)
             return true
         }
         if upIsOver, !tunnels[place].up.isPassedOn {
@@ -176,6 +183,7 @@ extension Worker {
             tunnels[place].down.isPassedOn = true
             System.shutdownWrite(sessions[slot].descriptor)
         }
+        if upIsOver && downIsOver { endLog(slot) }
         return upIsOver && downIsOver
     }
 

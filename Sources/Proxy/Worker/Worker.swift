@@ -10,6 +10,8 @@
 //   Worker+Preface   PROXY headers
 //   Worker+Tunnels   TCP and upgraded connections
 //   Worker+Events    readiness, deadlines, mail
+//   Worker+Protection limits per source, slow clients
+//   Worker+Log       what the access log is told
 //   Worker+Settings  new settings while it runs
 
 struct Worker: ~Copyable {
@@ -31,6 +33,12 @@ struct Worker: ~Copyable {
     let counters: CounterWriter
 
     var frontends: ContiguousArray<FrontendState> = []
+    /// Of `frontends`, by slot; looked at only where `limitsSources`.
+    var sourceLimits: ContiguousArray<SourceLimits> = []
+    /// Keeps the words that `sourceCounts` changes, for all workers.
+    let sourceTable: SourceTable
+    let sourceCounts: SourceCounts
+    let sourceHash: SourceHash
     /// Keeps the sockets of `frontends` open, by slot.
     var listeners: ContiguousArray<ListenerSocket?> = []
     /// When the next frontend that was removed stops listening; `.max` when none was.
@@ -52,6 +60,9 @@ struct Worker: ~Copyable {
     let scratch: Int32
     var fields: FieldTable
     var timers: TimerWheel
+    var log: RequestLog
+    /// Wakes the log's thread.
+    let logWake: Int32
     /// What `frontends` point into.
     var tables = FrontendTables()
     /// The time of day as HTTP writes it, not older than a second while something happens.
@@ -74,11 +85,12 @@ struct Worker: ~Copyable {
     var isStopping = false
 
     /// - Parameters:
+    ///   - index: its place among the workers.
     ///   - settings: those that a worker has for life: how much memory it may come to use. The rest comes by mail.
     ///   - reactor: has the mailbox registered as `Token(kind: 0, slot: 0)`.
     init(
         _ settings: ProxySettings, reactor: consuming Reactor, mailbox: Mailbox, counters: Counters,
-        suspicions: SuspicionBox
+        shared: WorkerShares, index: Int
     ) {
         timeouts = settings.timeouts
         limits = settings.limits
@@ -86,7 +98,12 @@ struct Worker: ~Copyable {
         self.mailbox = mailbox
         counterBlock = counters
         self.counters = counters.writer
-        self.suspicions = suspicions
+        suspicions = shared.suspicions
+        sourceTable = shared.sources
+        sourceCounts = shared.sources.counts
+        sourceHash = shared.hash
+        log = RequestLog(ring: shared.log.rings[index], capacity: settings.limits.connectionPlaces)
+        logWake = shared.log.wake
         nowUs = System.bootNanoseconds() / 1_000
         nowMs = nowUs / 1_000
         let connections = settings.limits.connectionPlaces
@@ -118,6 +135,7 @@ struct Worker: ~Copyable {
             }
             servePending()
             expireTimers()
+            if log.hasNews, log.mustWake() { System.signal(logWake) }
         }
         closeEverything()
     }

@@ -11,6 +11,15 @@ struct WorkerSettings: Sendable {
     let backends: [BackendEntry]
     let timeouts: ProxyTimeouts
     let limits: ProxyLimits
+    let accessLog: AccessLogSettings?
+}
+
+/// What all workers share.
+struct WorkerShares: Sendable {
+    let suspicions: SuspicionBox
+    let sources: SourceTable
+    let hash: SourceHash
+    let log: AccessLog
 }
 
 struct FrontendEntry: Sendable {
@@ -37,6 +46,8 @@ struct FrontendState: BitwiseCopyable {
     var isTCP = false
     /// It is no longer in the settings: each response tells its client to close.
     var isLeaving = true
+    /// Its clients are under limits: `Worker.sourceLimits`.
+    var limitsSources = false
     /// When it stops listening, if it is leaving and still listens.
     var leaveMs = UInt64.max
     var policy = FieldPolicy()
@@ -45,6 +56,8 @@ struct FrontendState: BitwiseCopyable {
     var networkCount: Int32 = 0
     /// Behind them, the networks whose clients begin with a PROXY header.
     var proxyCount: Int32 = 0
+    /// Behind them, those that are under no limit.
+    var exemptCount: Int32 = 0
     /// Its first answer, in `tables.answers`.
     var firstAnswer: Int32 = 0
 
@@ -53,6 +66,7 @@ struct FrontendState: BitwiseCopyable {
         backend = Int32(entry.backend)
         isTCP = entry.settings.mode == .tcp
         isLeaving = false
+        limitsSources = entry.settings.sources != nil
         leaveMs = .max
         policy = FieldPolicy(style: entry.settings.forwarded, hides: entry.settings.hides)
     }
