@@ -44,6 +44,25 @@ import Testing
         #expect(everywhere(world, .up), "two of three see it up again")
     }
 
+    @Test func aServerThatAsksIsDrainedWhenAMajorityHeardIt() throws {
+        let world = allUp()
+        world.observe(server, .drain, at: 0)
+        world.run(.milliseconds(500))
+        #expect(everywhere(world, .up))
+        world.observe(server, .drain, at: 1, reason: "asks to be drained")
+        world.run(.milliseconds(50))
+        #expect(everywhere(world, .drain))
+        // It answers all the same: who sees that is no less fit than the one that doesn't yet.
+        #expect(world.nodes.allSatisfy { $0.member?.condition.reach == 2 })
+        // Without a majority for anything else it stays.
+        world.observe(server, .down, at: 0)
+        world.run(.milliseconds(500))
+        #expect(everywhere(world, .drain))
+        world.observe(server, .up, at: 1)
+        world.run(.milliseconds(50))
+        #expect(everywhere(world, .up))
+    }
+
     @Test func aServerThatOnlyTheLeaderCannotReachStaysUp() throws {
         let world = allUp()
         world.observe(server, .down, at: try world.someLeader())

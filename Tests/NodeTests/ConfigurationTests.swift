@@ -1,5 +1,6 @@
 // ConfigurationTests: what a file comes to, and what is said about each way to get one wrong.
 
+import Proxy
 import Testing
 
 @testable import Node
@@ -41,7 +42,7 @@ import Testing
         #expect(configuration.frontends == [.init(name: "http", address: nil, port: 80, mode: .http, backend: 0)])
         let backend = try #require(configuration.backends.first)
         #expect(backend.balance == .roundrobin)
-        #expect(backend.check.kind == .http(method: "GET", path: "/health", host: nil, expect: 200))
+        #expect(backend.check.kind == .http(HTTPCheck(path: "/health")))
         #expect(backend.check.interval == .seconds(1))
         #expect(backend.servers.map(\.id) == ["api_1", "api_2"])
         #expect(backend.servers.map(\.weight) == [1, 3])
@@ -360,7 +361,8 @@ import Testing
         ),
         Misuse(
             "expect: 200", "expect: \"2xx\"",
-            "16:53: backends[0].check.expect: expected an HTTP status: a whole number from 200 to 599, found \"2xx\""),
+            "16:53: backends[0].check.expect: \"2xx\" is no HTTP status; write 200, a range such as \"200-399\" (from 200 to 599), or a list"
+        ),
         Misuse(
             "timeout: \"500ms\"", "timeout: \"2s\"",
             "16:83: backends[0].check.timeout: 2s is longer than the interval (1s): a check must be over before the next begins"

@@ -130,7 +130,8 @@ private func http(
     interval: Int = 1000, timeout: Int = 2000, expect: Int = 200, method: String = "GET", host: String? = nil
 ) -> ProbeSettings {
     ProbeSettings(
-        kind: .http(method: method, path: "/health", host: host, expect: expect), interval: .milliseconds(interval),
+        kind: .http(HTTPCheck(method: method, path: "/health", host: host, expect: StatusRanges(expect))),
+        interval: .milliseconds(interval),
         timeout: .milliseconds(timeout), rise: 2, fall: 2)
 }
 
@@ -151,14 +152,14 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
     @Test func anAnswerAsExpectedPasses() throws {
         let change = try first(.answers(ok), http())
-        #expect(change.isUp)
+        #expect(change.verdict == .up)
         #expect(change.reason.hasPrefix("HTTP 200 in ") && change.reason.hasSuffix(" ms"))
         #expect(change.id == "api/a")
     }
 
     @Test func aTcpCheckNeedsOnlyTheConnection() throws {
         let change = try first(.frozen, tcp)
-        #expect(change.isUp)
+        #expect(change.verdict == .up)
         #expect(change.reason.hasPrefix("connected in "))
     }
 
@@ -175,19 +176,77 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
             stage.prober.setTargets(
                 [ProbeTarget(id: "api/a", address: address, settings: greeted)], now: System.bootNanoseconds())
             #expect(stage.run { !$0.changes.isEmpty && !$0.requests.isEmpty })
-            #expect(stage.changes.first?.isUp == true)
+            #expect(stage.changes.first?.verdict == .up)
             #expect(stage.requests.first?.hasPrefix(expected) == true)
         }
     }
 
     @Test func anotherExpectedStatusPasses() throws {
-        #expect(try first(.answers("HTTP/1.1 404 Not Found\r\n\r\n"), http(expect: 404)).isUp)
+        #expect(try first(.answers("HTTP/1.1 404 Not Found\r\n\r\n"), http(expect: 404)).verdict == .up)
+    }
+
+    @Test func theAnswersBodyIsLookedAt() throws {
+        let check = HTTPCheck(path: "/", expect: StatusRanges([200...299]), expectBody: "ok")
+        let settings = ProbeSettings(
+            kind: .http(check), interval: .seconds(1), timeout: .milliseconds(400), rise: 2, fall: 2)
+        for behaviour in [
+            Behaviour.answers(ok), .answersAndCloses("HTTP/1.1 201 OK\r\n\r\nall ok"),
+            .answers("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n"),
+        ] {
+            #expect(try first(behaviour, settings).verdict == .up)
+        }
+        let bad = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\noops"
+        #expect(try first(.answers(bad), settings).reason == "HTTP 200, body lacks \"ok\"")
+        #expect(
+            try first(.answersAndCloses(bad), settings).reason == "HTTP 200, body lacks \"ok\"")
+        #expect(
+            try first(.answersAndCloses(String(ok.dropLast())), settings).reason
+                == "connection closed within the answer")
+        #expect(try first(.answers(String(ok.dropLast())), settings).reason == "no answer in 400 ms")
+    }
+
+    @Test func aServerAsksToBeDrained() throws {
+        let drain = "HTTP/1.1 503 Busy\r\nX-Triad-State: drain\r\n\r\n"
+        let change = try first(.answers(drain), http())
+        #expect(change.verdict == .drain && change.reason == "asks to be drained (HTTP 503)")
+        #expect(try first(.answers(drain.replacing("503", with: "500")), http()).verdict == .down)
+        var stage = try Stage()
+        let address = try stage.serve(.answers(ok))
+        let target = ProbeTarget(id: "api/a", address: address, settings: http(interval: 100))
+        stage.prober.setTargets([target], now: System.bootNanoseconds())
+        #expect(stage.run { $0.changes.map(\.verdict) == [.up] })
+        stage.change(0, to: .answers(drain))
+        #expect(stage.run { $0.changes.map(\.verdict) == [.up, .drain] })
+        stage.change(0, to: .answers(ok))
+        #expect(stage.run { $0.changes.map(\.verdict) == [.up, .drain, .up] })
+    }
+
+    @Test func aServerWithOtherContentIsDown() throws {
+        var stage = try Stage()
+        let same = ProbeSettings(
+            kind: .http(HTTPCheck(path: "/", sameContent: true)), interval: .milliseconds(100), timeout: .seconds(2),
+            rise: 2, fall: 2)
+        var targets: [ProbeTarget] = []
+        for name in ["api/a", "api/b", "api/c", "other/a"] {
+            let address = try stage.serve(.answers(name == "other/a" ? ok.replacing("\nok", with: "\nno") : ok))
+            targets.append(ProbeTarget(id: name, address: address, settings: same))
+        }
+        stage.prober.setTargets(targets, now: System.bootNanoseconds())
+        #expect(stage.run { $0.changes.count == 4 })
+        #expect(stage.changes.allSatisfy { $0.verdict == .up })
+        stage.change(1, to: .answers("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nKO"))
+        #expect(stage.run { $0.changes.count == 5 })
+        let reason = "differs from the majority: 2 of 3 servers answer alike"
+        #expect(stage.changes.last == ProbeChange(id: "api/b", verdict: .down, reason: reason))
+        stage.change(1, to: .answers(ok))
+        #expect(stage.run { $0.changes.count == 6 })
+        #expect(stage.changes.last?.id == "api/b" && stage.changes.last?.verdict == .up)
     }
 
     @Test func aRefusedConnectionSaysSo() throws {
         for settings in [tcp, http()] {
             let change = try first(.refuses, settings)
-            #expect(!change.isUp)
+            #expect(change.verdict == .down)
             #expect(change.reason == "connection refused")
         }
     }
@@ -195,7 +254,7 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     @Test func aFrozenServerTimesOut() throws {
         let began = System.bootNanoseconds()
         let change = try first(.frozen, http(timeout: 300))
-        #expect(!change.isUp)
+        #expect(change.verdict == .down)
         #expect(change.reason == "no answer in 300 ms")
         #expect(System.bootNanoseconds() - began >= 300_000_000)
     }
@@ -203,7 +262,7 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     @Test func aLateAnswerIsNoAnswer() throws {
         let change = try first(.answersLate(afterMs: 900, ok), http(timeout: 300))
         #expect(change.reason == "no answer in 300 ms")
-        #expect(try first(.answersLate(afterMs: 100, ok), http()).isUp)
+        #expect(try first(.answersLate(afterMs: 100, ok), http()).verdict == .up)
     }
 
     @Test func badAnswersSayWhatIsWrong() throws {
@@ -219,7 +278,7 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         ]
         for (behaviour, reason) in cases {
             let change = try first(behaviour, http())
-            #expect(!change.isUp)
+            #expect(change.verdict == .down)
             #expect(change.reason == reason)
         }
     }
@@ -255,7 +314,7 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         let began = System.bootNanoseconds()
         stage.prober.probeNow("api/a", now: began)
         #expect(stage.run { $0.changes.count == 2 })
-        #expect(stage.changes.last == ProbeChange(id: "api/a", isUp: false, reason: "closed without an answer"))
+        #expect(stage.changes.last == ProbeChange(id: "api/a", verdict: .down, reason: "closed without an answer"))
         // Long before the interval.
         #expect(System.bootNanoseconds() - began < 8_000_000_000)
     }
@@ -306,6 +365,6 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         }
         stage.prober.setTargets(targets, now: System.bootNanoseconds())
         #expect(stage.run(limitMs: 20_000) { $0.changes.count == targets.count })
-        #expect(stage.changes.filter(\.isUp).count == 100)
+        #expect(stage.changes.count { $0.verdict == .up } == 100)
     }
 }

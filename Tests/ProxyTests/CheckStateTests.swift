@@ -55,7 +55,7 @@ private struct Run {
                 starts.append(nowMs)
                 answersAtNs = answer.map { nowNs + $0.afterMs * ms }
             case .abandon: answersAtNs = nil
-            case .decided(let isUp): decisions.append((nowMs, isUp))
+            case .decided(let verdict): decisions.append((nowMs, verdict == .up))
             }
         }
     }
@@ -229,7 +229,8 @@ private struct Run {
                 case .abandon:
                     #expect(running, "seed \(seed): nothing to abandon")
                     running = false
-                case .decided(let isUp):
+                case .decided(let verdict):
+                    let isUp = verdict == .up
                     #expect(isUp != last, "seed \(seed): decided the same twice")
                     last = isUp
                 }
@@ -252,5 +253,30 @@ private struct SplitMix {
         mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
         mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
         return mixed ^ mixed >> 31
+    }
+}
+
+extension CheckStateTests {
+    /// What a check decides when its results come a second apart.
+    private func decisions(_ events: [CheckState.Event]) -> [CheckVerdict?] {
+        var check = CheckState(pacing: pacing(rise: 2, fall: 3), phaseNs: 0, firstNs: 1)
+        var now: UInt64 = 1
+        return events.map { event in
+            now = max(now, check.deadlineNs)
+            check.step(.tick, nowNs: now)
+            check.step(event, nowNs: now + 1)
+            var decided: CheckVerdict?
+            while let effect = check.nextEffect() { if case .decided(let verdict) = effect { decided = verdict } }
+            return decided
+        }
+    }
+
+    @Test func aServersOwnWordNeedsNoRepetition() {
+        let (pass, fail) = (CheckState.Event.finished(passed: true), CheckState.Event.finished(passed: false))
+        #expect(decisions([pass, .drains, .drains, pass, pass]) == [.up, .drain, nil, .up, nil])
+        #expect(decisions([.drains, fail, fail, fail, .drains]) == [.drain, nil, nil, .down, .drain])
+        #expect(decisions([fail, .drains, pass]) == [.down, .drain, .up])
+        // Failures count in a row only.
+        #expect(decisions([pass, fail, fail, .drains, fail, fail, pass]) == [.up, nil, nil, .drain, nil, nil, .up])
     }
 }

@@ -24,9 +24,10 @@ extension Member {
         var reached = 0
         var reachable = 0
         for server in servers where table[server]?.admin != .maint {
-            let isMine = views[me.index][server]?.health == .up
+            let isMine = views[me.index][server]?.health.answers == true
             if isMine { reached += 1 }
-            if isMine || table[server]?.health == .up || views.contains(where: { $0[server]?.health == .up }) {
+            let isAgreed = table[server]?.health.answers == true
+            if isMine || isAgreed || views.contains(where: { $0[server]?.health.answers == true }) {
                 reachable += 1
             }
         }

@@ -173,7 +173,7 @@ extension Member {
         if proposed > 0 { sendAppends(now: now) }
     }
 
-    /// Up or down when a majority of the live members says so. A server without a verdict yet is judged by those
+    /// Up, down or to be drained when a majority of the live members says so. A server without a verdict yet is judged by those
     /// who have looked; later on, live members that haven't yet (just started) count as not agreeing.
     private func majorityView(of server: ServerID, live: [MemberID]) -> (Health, String)? {
         let record = table[server]
@@ -183,7 +183,7 @@ extension Member {
             return entry
         }
         let voters = (record?.health ?? .unknown) == .unknown ? seen.count : live.count
-        for health in [Health.up, .down] {
+        for health in [Health.up, .down, .drain] {
             let agreeing = seen.filter { $0.health == health }
             let isMajority = agreeing.count * 2 > voters || breaks(.verdictOfOne)
             if isMajority, let first = agreeing.first { return (health, first.reason) }

@@ -40,6 +40,11 @@ public enum AdminState: String, Sendable, CaseIterable {
 /// What the cluster agreed about a server, or what one node sees.
 public enum Health: String, Sendable, CaseIterable {
     case unknown, up, down
+    /// It works, and asks for no new requests: nobody's admin state, and gone when it stops asking.
+    case drain
+
+    /// It was there when it was asked.
+    var answers: Bool { self == .up || self == .drain }
 }
 
 /// One change of the backend table.
@@ -162,6 +167,7 @@ extension Health {
         case .unknown: writer.byte(0)
         case .up: writer.byte(1)
         case .down: writer.byte(2)
+        case .drain: writer.byte(3)
         }
     }
 
@@ -170,6 +176,7 @@ extension Health {
         case 0: self = .unknown
         case 1: self = .up
         case 2: self = .down
+        case 3: self = .drain
         default:
             reader.fail()
             self = .unknown

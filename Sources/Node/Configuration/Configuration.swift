@@ -137,10 +137,7 @@ extension Configuration {
         enum Kind: Sendable, Equatable {
             /// A connection that opens is a success.
             case tcp
-            /// - Parameters:
-            ///   - host: the Host header; nil: the server's address.
-            ///   - expect: the one status that is a success.
-            case http(method: String, path: String, host: String?, expect: Int)
+            case http(HTTPCheck)
         }
     }
 

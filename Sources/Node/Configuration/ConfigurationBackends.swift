@@ -70,62 +70,6 @@ extension ConfigurationReader {
         return servers
     }
 
-    // MARK: Checks
-
-    private mutating func check(_ place: Placed?) -> Configuration.Check {
-        var check = Configuration.Check(
-            kind: .tcp, interval: .seconds(1), timeout: .milliseconds(500), rise: 2, fall: 2)
-        let keys = ["type", "method", "path", "host", "expect", "interval", "timeout", "rise", "fall"]
-        guard let place, let fields = Fields(place, known: keys, &report) else { return check }
-        check.kind = checkKind(fields)
-        let longest = Duration.seconds(3600)
-        check.interval = fields.optional("interval")?.duration(.milliseconds(50)...longest, &report) ?? check.interval
-        let timeout = fields.optional("timeout")
-        check.timeout =
-            timeout?.duration(.milliseconds(10)...longest, &report) ?? min(check.timeout, check.interval)
-        if let timeout, check.timeout > check.interval {
-            report.add(
-                timeout,
-                "\(Quantity.text(check.timeout)) is longer than the interval "
-                    + "(\(Quantity.text(check.interval))): a check must be over before the next begins")
-        }
-        check.rise = fields.optional("rise")?.integer(1...100, "a count", &report) ?? check.rise
-        check.fall = fields.optional("fall")?.integer(1...100, "a count", &report) ?? check.fall
-        return check
-    }
-
-    private enum CheckType: String, CaseIterable { case tcp, http }
-    private enum CheckMethod: String, CaseIterable { case get = "GET", head = "HEAD", options = "OPTIONS" }
-
-    private mutating func checkKind(_ fields: Fields) -> Configuration.Check.Kind {
-        let place = fields.required("type", "what to check: type: \"http\" or type: \"tcp\"", &report)
-        let type = place?.choice(CheckType.self, later: ["grpc", "script"], "check type", &report)
-        if type == .tcp {
-            for key in ["method", "path", "host", "expect"] {
-                if let extra = fields.optional(key) {
-                    report.add(extra, "belongs to a check of type \"http\"; a tcp check only opens a connection")
-                }
-            }
-            return .tcp
-        }
-        let method = fields.optional("method")?.choice(CheckMethod.self, "method", &report) ?? .get
-        let path = fields.optional("path").flatMap { visible($0, "a path, such as \"/health\"") } ?? "/"
-        if let place = fields.optional("path"), !path.hasPrefix("/") {
-            report.add(place, "must begin with \"/\": \"/\(path)\"")
-        }
-        let host = fields.optional("host").flatMap { visible($0, "a host name") }
-        let expect = fields.optional("expect")?.integer(200...599, "an HTTP status", &report) ?? 200
-        return .http(method: method.rawValue, path: path, host: host, expect: expect)
-    }
-
-    /// What goes into a request head as it is: no space, no control character, nothing beyond ASCII.
-    private mutating func visible(_ place: Placed, _ expected: String) -> String? {
-        guard let text = place.string(expected, &report) else { return nil }
-        if text.utf8.allSatisfy({ (33...126).contains($0) }), text.utf8.count <= 1024 { return text }
-        report.add(place, "may hold only visible ASCII characters without spaces, at most 1024 (escape others as %XX)")
-        return nil
-    }
-
     // MARK: Frontends
 
     mutating func frontends(_ root: Fields, backends: [PlacedBackend]) -> [PlacedFrontend] {

@@ -113,10 +113,13 @@ extension Configuration.Backend {
         writer.optional(sendProxy?.rawValue)
         switch check.kind {
         case .tcp: writer.byte(0)
-        case .http(let method, let path, let host, let expect):
+        case .http(let check):
             writer.byte(1)
-            [method, path, host ?? ""].forEach { writer.string($0) }
-            writer.varint(expect)
+            [check.method, check.path].forEach { writer.string($0) }
+            writer.optional(check.host)
+            writer.string(check.expect.description)
+            writer.optional(check.expectBody)
+            writer.flag(check.sameContent)
         }
         for span in [check.interval, check.timeout] { writer.nanoseconds(span) }
         for count in [check.rise, check.fall, servers.count] { writer.varint(count) }

@@ -97,6 +97,12 @@ struct Placed {
         return nil
     }
 
+    func flag(_ report: inout ConfigurationReport) -> Bool? {
+        if case .boolean(let flag) = value.content { return flag }
+        wrong("true or false", &report)
+        return nil
+    }
+
     func port(_ report: inout ConfigurationReport) -> UInt16? {
         integer(1...65535, "a port", &report).map { UInt16($0) }
     }

@@ -377,7 +377,7 @@ final class Runtime {
         areServersStale = true
         let observations = changes.compactMap { change in
             ServerID(change.id).map {
-                Observation(server: $0, health: change.isUp ? .up : .down, reason: change.reason)
+                Observation(server: $0, health: change.verdict.health, reason: change.reason)
             }
         }
         feed(.observed(observations), now: now)
@@ -393,7 +393,10 @@ final class Runtime {
 
     /// What workers are to be told of these servers.
     func freshRoutes(of servers: ServerList) -> RoutingTable {
-        let table = servers.routes(version: routes.version + 1) { name in self.prober.view(of: name)?.verdict == .down }
+        let table = servers.routes(version: routes.version + 1) { name in
+            let verdict = self.prober.view(of: name)?.verdict
+            return verdict == .down || verdict == .drain
+        }
         return heldServers.complete(table, of: servers)
     }
 
@@ -403,5 +406,16 @@ final class Runtime {
         status.publish(fresh, now: now.nanoseconds)
         tellNews()
         isPageStale = true
+    }
+}
+
+extension CheckVerdict {
+    fileprivate var health: Health {
+        switch self {
+        case .unknown: .unknown
+        case .up: .up
+        case .down: .down
+        case .drain: .drain
+        }
     }
 }

@@ -55,9 +55,9 @@ struct ServerList: Sendable, Equatable {
             sinceMs: record?.sinceMs ?? 0)
     }
 
-    /// What the data plane may use: verdict up, admin state ready, and this node's own view not down.
-    /// - Parameter isDownHere: by server name.
-    func routes(version: UInt64, isDownHere: (String) -> Bool) -> RoutingTable {
+    /// What the data plane may use: verdict up, admin state ready, and this node's own view neither down nor to be drained.
+    /// - Parameter isOutHere: what this node sees, by server name.
+    func routes(version: UInt64, isOutHere: (String) -> Bool) -> RoutingTable {
         RoutingTable(
             version: version,
             backends: zip(names, backends).map { name, servers in
@@ -66,7 +66,7 @@ struct ServerList: Sendable, Equatable {
                     servers: servers.map { server in
                         ServerRoute(
                             id: server.name, address: server.address, weight: server.weight,
-                            usable: server.health == .up && server.admin == .ready && !isDownHere(server.name))
+                            usable: server.health == .up && server.admin == .ready && !isOutHere(server.name))
                     })
             })
     }
@@ -141,8 +141,7 @@ extension Configuration.Check {
         let kind: ProbeSettings.Kind =
             switch self.kind {
             case .tcp: .tcp
-            case .http(let method, let path, let host, let expect):
-                .http(method: method, path: path, host: host, expect: expect)
+            case .http(let check): .http(check)
             }
         return ProbeSettings(
             kind: kind, interval: interval, timeout: timeout, rise: rise, fall: fall, greeting: greeting)

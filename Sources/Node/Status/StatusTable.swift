@@ -110,9 +110,9 @@ struct StatusTable {
         return rows
     }
 
-    /// A sign per node, `+` up, `-` down, `?` unknown, in the order of the nodes.
+    /// A sign per node, `+` up, `-` down, `~` to be drained, `?` unknown, in the order of the nodes.
     private func views(_ server: StatusReport.Server) -> Cell {
-        let signs = server.views.map { $0.health == "up" ? "+" : $0.health == "down" ? "-" : "?" }
+        let signs = server.views.map { ["up": "+", "down": "-", "drain": "~"][$0.health] ?? "?" }
         return Cell(signs.joined(), Set(signs).count > 1 ? .odd : .none)
     }
 

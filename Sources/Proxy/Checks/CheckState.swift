@@ -2,12 +2,13 @@
 //
 //   event                          state            effect
 //   tick, start time reached       waiting→running  start
-//   finished(passed)               running→waiting  decided, when the verdict changes
+//   finished(passed), drains       running→waiting  decided, when the verdict changes
 //   tick, timeout passed           running→waiting  abandon; counts as a failure
 //   gaveUp                         running→waiting  nothing counts: the probe failed on this node, not at the server
 //   suspect                        waiting          the next start comes at once (but see `suspicionGap`)
 //
-// The first result decides. After that `rise` passes or `fall` failures in a row change the verdict. Starts stand on a
+// The first result decides. After that `rise` passes or `fall` failures in a row change the verdict. That a server asks to be
+// drained, or no longer does, is its own word: once is enough. Starts stand on a
 // fixed grid of `interval`, moved by `phase`, so that the probes of many servers, and those of several nodes, spread.
 // Off the grid: a result that contradicts the verdict is followed up after a quarter of the interval, and one under
 // suspicion (a connection failed while forwarding) after `suspicionPace`, so that a dead server is known to be so in a
@@ -17,6 +18,8 @@
 /// What a check has decided about a server.
 public enum CheckVerdict: String, Sendable {
     case unknown, up, down
+    /// It works, and asks for no new requests.
+    case drain
 }
 
 /// How often a server is probed and how many results in a row change the verdict.
@@ -39,6 +42,8 @@ public struct CheckState: Sendable {
     public enum Event: Equatable, Sendable {
         case tick
         case finished(passed: Bool)
+        /// The server answered that it wants no new requests.
+        case drains
         /// The probe could not be made for want of something here.
         case gaveUp
         case suspect
@@ -50,7 +55,7 @@ public struct CheckState: Sendable {
         /// The probe under way took too long: close it. It has been counted as failed.
         case abandon
         /// The verdict changed to this.
-        case decided(isUp: Bool)
+        case decided(CheckVerdict)
     }
 
     private enum Phase: Sendable {
@@ -69,8 +74,9 @@ public struct CheckState: Sendable {
     private let phaseNs: UInt64
     private var phase: Phase
     private var lastStartNs: UInt64 = 0
-    /// Results in a row that contradict the verdict.
+    /// Results in a row that say `streakOf` and contradict the verdict.
     private var streak = 0
+    private var streakOf = CheckVerdict.unknown
     private var suspected = false
     private var effects: [Effect] = []
 
@@ -105,12 +111,14 @@ public struct CheckState: Sendable {
         case (.tick, .running(let sinceNs)):
             guard nowNs >= sinceNs + pacing.timeoutNs else { return }
             effects.append(.abandon)
-            conclude(passed: false, nowNs: nowNs)
+            conclude(.down, nowNs: nowNs)
         case (.finished(let passed), .running):
-            conclude(passed: passed, nowNs: nowNs)
+            conclude(passed ? .up : .down, nowNs: nowNs)
+        case (.drains, .running):
+            conclude(.drain, nowNs: nowNs)
         case (.gaveUp, .running):
             phase = .waiting(untilNs: max(nowNs + Self.suspicionGapNs, nextStart(nowNs: nowNs)))
-        case (.finished, .waiting), (.gaveUp, .waiting):
+        case (.finished, .waiting), (.drains, .waiting), (.gaveUp, .waiting):
             break
         case (.suspect, .waiting(let untilNs)):
             suspected = verdict != .down
@@ -126,16 +134,25 @@ public struct CheckState: Sendable {
         effects.isEmpty ? nil : effects.removeFirst()
     }
 
-    private mutating func conclude(passed: Bool, nowNs: UInt64) {
-        let agrees = verdict == (passed ? .up : .down)
-        streak = agrees ? 0 : streak + 1
-        if !agrees, verdict == .unknown || streak >= (passed ? pacing.rise : pacing.fall) {
-            verdict = passed ? .up : .down
+    private mutating func conclude(_ result: CheckVerdict, nowNs: UInt64) {
+        let agrees = verdict == result
+        streak = agrees ? 0 : result == streakOf ? streak + 1 : 1
+        streakOf = result
+        if !agrees, verdict == .unknown || streak >= resultsNeeded(for: result) {
+            verdict = result
             streak = 0
-            effects.append(.decided(isUp: passed))
+            effects.append(.decided(result))
         }
-        if passed || verdict == .down { suspected = false }
+        if result != .down || verdict == .down { suspected = false }
         phase = .waiting(untilNs: nextStart(nowNs: nowNs))
+    }
+
+    private func resultsNeeded(for result: CheckVerdict) -> Int {
+        switch result {
+        case .down: pacing.fall
+        case .up where verdict == .down: pacing.rise
+        default: 1
+        }
     }
 
     private func nextStart(nowNs: UInt64) -> UInt64 {

@@ -1,10 +1,10 @@
 // Prober: checks servers actively, by a TCP connection or an HTTP request, on the control thread's reactor.
 //
-// It decides when with `CheckState` and reads answers with `CheckResponse`; here are only the sockets. It never
-// blocks, never keeps a connection, never looks a name up, and never reads more than a response head's limit.
+// It decides when with `CheckState` and judges answers with `HTTPCheck`; here are only the sockets. It never
+// blocks, never keeps a connection, never looks a name up, and never reads more of an answer than `CheckResponse` allows.
 // Owned by the control thread, which calls `tick` at `deadline` and `handle` for events of the prober's token kind.
 //
-// A probe: connecting → (tcp: passed) → sending → reading the head → passed or failed → closed. Whatever fails, and
+// A probe: connecting → (tcp: passed) → sending → reading the answer → passed or failed → closed. Whatever fails, and
 // a timeout over all of it, is a failure with a reason in words for people.
 
 import CLinux
@@ -15,9 +15,9 @@ public struct ProbeSettings: Sendable, Equatable {
     public enum Kind: Sendable, Equatable {
         /// A connection that is accepted passes.
         case tcp
-        /// An HTTP/1.1 request whose answer has exactly this status passes.
-        /// - Parameter host: the Host field; nil sends the server's address and port.
-        case http(method: String, path: String, host: String?, expect: Int)
+        /// An HTTP/1.1 request whose answer is as expected passes. Status 503 with the field `X-Triad-State: drain` says
+        /// that the server wants no new requests.
+        case http(HTTPCheck)
     }
 
     public let kind: Kind
@@ -62,7 +62,8 @@ public struct ProbeTarget: Sendable, Equatable {
 /// A server's verdict changed.
 public struct ProbeChange: Sendable, Equatable {
     public let id: String
-    public let isUp: Bool
+    /// Never `unknown`.
+    public let verdict: CheckVerdict
     /// `HTTP 200 in 1 ms`, `connection refused`, …
     public let reason: String
 }
@@ -83,6 +84,8 @@ public struct ProbeView: Sendable, Equatable {
 public struct Prober: ~Copyable {
     /// Probes under way at once; the rest wait their turn.
     public static let probesMax = 256
+    /// Reads of one answer in one go: more than an answer's limits take.
+    private static let readsPerTurn = 64
 
     private struct Target {
         var target: ProbeTarget
@@ -93,6 +96,8 @@ public struct Prober: ~Copyable {
         var checkedNs: UInt64 = 0
         var passes: UInt64 = 0
         var failures: UInt64 = 0
+        /// With `sameContent`: what it answered, as long as the answer is as expected otherwise.
+        var content: CheckContent?
     }
 
     private struct Probe {
@@ -112,6 +117,8 @@ public struct Prober: ~Copyable {
     private enum Outcome {
         case passed(String)
         case failed(String)
+        /// The server asks for it.
+        case drains(String)
         /// This node lacks something: it says nothing about the server.
         case gaveUp(String)
     }
@@ -226,9 +233,9 @@ public struct Prober: ~Copyable {
             switch effect {
             case .start: start(index, now: now, reactor: reactor)
             case .abandon: abandon(index, now: now)
-            case .decided(let isUp):
+            case .decided(let verdict):
                 changes.append(
-                    ProbeChange(id: targets[index].target.id, isUp: isUp, reason: targets[index].reason))
+                    ProbeChange(id: targets[index].target.id, verdict: verdict, reason: targets[index].reason))
             }
         }
     }
@@ -265,9 +272,9 @@ public struct Prober: ~Copyable {
             if code != 0 { return .failed(Self.explain(code)) }
             guard readiness.contains(.writable) else { return nil }
             probes[slot].connected = true
-            if case .http(let method, let path, let host, _) = probes[slot].kind {
-                let address = targets[probes[slot].target].target.address
-                probes[slot].request += Self.request(method, path, host ?? address.description)
+            if case .http(let check) = probes[slot].kind {
+                probes[slot].request += check.request(to: targets[probes[slot].target].target.address)
+                probes[slot].response = CheckResponse(readsBodyOf: check.readsBodyOf, isHead: check.method == "HEAD")
             }
         }
         while probes[slot].sent < probes[slot].request.count {
@@ -285,29 +292,46 @@ public struct Prober: ~Copyable {
     }
 
     private mutating func receive(_ slot: Int, now: UInt64) -> Outcome? {
-        while true {
+        for _ in 0..<Self.readsPerTurn {
             var chunk: [UInt8] = []
-            switch System.read(probes[slot].descriptor, onto: &chunk, atMost: 4096) {
+            let outcome: CheckResponse.Outcome
+            switch System.read(probes[slot].descriptor, onto: &chunk, atMost: 16 << 10) {
             case .wouldBlock: return nil
-            case .ended:
-                return .failed(
-                    probes[slot].response.hasBegun ? "connection closed within the answer" : "closed without an answer")
+            case .ended: outcome = probes[slot].response.end()
             case .failed(let code): return .failed(Self.explain(code))
-            case .moved:
-                switch probes[slot].response.read(chunk) {
-                case .needMore: continue
-                case .refused(let why): return .failed(why)
-                case .status(let status): return judge(status, slot, now: now)
-                }
+            case .moved: outcome = probes[slot].response.read(chunk)
+            }
+            switch outcome {
+            case .needMore: continue
+            case .refused(let why): return .failed(why)
+            case .status(let status): return judge(status, slot, now: now)
             }
         }
+        // The response's limits are below what was read here.
+        return .failed("the answer doesn't end")
     }
 
-    private func judge(_ status: Int, _ slot: Int, now: UInt64) -> Outcome {
-        if case .http(_, _, _, let expect) = probes[slot].kind, status != expect {
-            return .failed("HTTP \(status), expected \(expect)")
+    private mutating func judge(_ status: Int, _ slot: Int, now: UInt64) -> Outcome {
+        let index = probes[slot].target
+        guard case .http(let check) = probes[slot].kind else { return .failed("") }
+        let before = targets[index].content
+        targets[index].content = nil
+        if status == 503, probes[slot].response.hasDrainField { return .drains("asks to be drained (HTTP 503)") }
+        if let fault = check.fault(probes[slot].response, status: status) { return .failed(fault) }
+        if check.sameContent {
+            let content = CheckContent(probes[slot].response.body, nowNs: now, before: before)
+            targets[index].content = content
+            if let difference = content.difference(from: contents(besides: index)) { return .failed(difference) }
         }
         return .passed("HTTP \(status) in \(Self.milliseconds(now - probes[slot].startedNs)) ms")
+    }
+
+    /// What the other servers of the same backend answered last.
+    private func contents(besides index: Int) -> [CheckContent] {
+        let backend = targets[index].target.id.prefix { $0 != "/" }
+        return targets.indices.compactMap { other in
+            other != index && targets[other].target.id.prefix { $0 != "/" } == backend ? targets[other].content : nil
+        }
     }
 
     private mutating func finish(_ slot: Int, _ outcome: Outcome, now: UInt64, reactor: borrowing Reactor) {
@@ -318,6 +342,7 @@ public struct Prober: ~Copyable {
         switch outcome {
         case .passed: targets[index].check.step(.finished(passed: true), nowNs: now)
         case .failed: targets[index].check.step(.finished(passed: false), nowNs: now)
+        case .drains: targets[index].check.step(.drains, nowNs: now)
         case .gaveUp: targets[index].check.step(.gaveUp, nowNs: now)
         }
         carryOut(index, now: now, reactor: reactor)
@@ -336,7 +361,7 @@ public struct Prober: ~Copyable {
         if let slot = targets[index].slot { targets[index].latencyNs = now - probes[slot].startedNs }
         targets[index].checkedNs = now
         switch outcome {
-        case .passed(let reason):
+        case .passed(let reason), .drains(let reason):
             targets[index].passes += 1
             targets[index].reason = reason
         case .failed(let reason):
@@ -360,13 +385,6 @@ public struct Prober: ~Copyable {
         probes[slot] = Probe(generation: probes[slot].generation &+ 1)
         freeSlots.append(slot)
         running -= 1
-    }
-
-    private static func request(_ method: String, _ path: String, _ host: String) -> [UInt8] {
-        let head =
-            "\(method) \(path) HTTP/1.1\r\nHost: \(host)\r\nUser-Agent: triad-check\r\nAccept: */*\r\n"
-            + "Connection: close\r\n\r\n"
-        return Array(head.utf8)
     }
 
     /// Rounded to the nearest, and 1 for less.
