@@ -95,7 +95,7 @@ enum PageTables {
         page.element("small", server.address, ["class": "soft"])
         page.close("th")
         page.cell("verdict") { page in
-            page.mark(server.health, server.health == "unknown" ? "odd" : server.health)
+            page.mark(server.health, ["up", "down"].contains(server.health) ? server.health : "odd")
             page.element("small", "for \(StatusText.span(server.sinceSeconds))")
         }
         page.cell("seen by") { page in
@@ -104,7 +104,7 @@ enum PageTables {
                 page.open(
                     "span",
                     [
-                        "class": "mark \(view.health == "unknown" ? "odd" : view.health)",
+                        "class": "mark \(["up", "down"].contains(view.health) ? view.health : "odd")",
                         "title": "\(view.node): \(view.health)", "aria-label": "\(view.node) sees it \(view.health)",
                     ])
                 page.text("\(view.node) \(sign)")

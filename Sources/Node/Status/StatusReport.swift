@@ -104,7 +104,7 @@ struct StatusReport: Sendable, Equatable {
     struct Server: Sendable, Equatable {
         var id: String
         var address: String
-        /// The agreed verdict: `up`, `down`, `unknown`.
+        /// The agreed verdict: `up`, `down`, `drain`, `unknown`.
         var health: String
         /// `ready`, `drain`, `maint`.
         var admin: String
