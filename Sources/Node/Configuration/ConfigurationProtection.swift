@@ -124,12 +124,4 @@ extension Placed {
         }
         return rate
     }
-
-    fileprivate func flag(_ report: inout ConfigurationReport) -> Bool? {
-        guard case .boolean(let flag) = value.content else {
-            report.add(self, "expected true or false, found \(shown)")
-            return nil
-        }
-        return flag
-    }
 }
