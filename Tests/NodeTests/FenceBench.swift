@@ -58,7 +58,7 @@ final class FenceBench {
         .joined(separator: "/")
 
     /// - Parameters:
-    ///   - vips: bare addresses.
+    ///   - vips: addresses, with a prefix where it isn't the address alone.
     ///   - before: shell commands to run in the namespace before the fence starts.
     init(vips: [String] = [FenceBench.vip], before: String = ":") throws {
         // What a killed test run left.
@@ -94,7 +94,11 @@ final class FenceBench {
         try System.bind(udp, peer)
         let settings = FenceSettings(
             vips: try vips.map {
-                FenceAddress(address: try Self.address($0), prefix: $0.contains(":") ? 128 : 32, interface: "eth0")
+                let parts = $0.split(separator: "/").map(String.init)
+                let address = try Self.address(parts[0])
+                let prefix = parts.count > 1 ? Int(parts[1]) : nil
+                return FenceAddress(
+                    address: address, prefix: prefix ?? (address.isIPv6 ? 128 : 32), interface: "eth0")
             },
             members: [try Self.address("10.88.0.11", 7946), peer, try Self.address("10.88.0.13", 7946)],
             me: MemberID(0),

@@ -157,6 +157,14 @@ struct FenceProcessTests {
         #expect(bench.live(1000) { $0.has(.answer(.held(term: 7))) }, "\(bench.record)")
     }
 
+    @Test func vipWithTheSubnetsPrefixIsHeldBesideTheNodesOwnAddress() throws {
+        let bench = try holding(["\(FenceBench.vip)/24"])
+        defer { bench.close() }
+        #expect(bench.times(of: .appeared(FenceBench.vip)).count == 1, "\(bench.record)")
+        bench.leads = false
+        #expect(bench.live(1000) { $0.has(.vanished(FenceBench.vip)) }, "\(bench.record)")
+    }
+
     @Test func whatSomebodyRemovesComesBack() throws {
         let bench = try holding()
         defer { bench.close() }

@@ -312,8 +312,10 @@ struct FenceProcess: ~Copyable {
             // The kernel must not choose a VIP as the source of this node's own connections to servers: their answers go
             // to whoever owns it. It would choose an IPv6 one as the longest match, so that is deprecated from the
             // start (RFC 6724, 5, rules 3 and 8); and an IPv4 one where it is the interface's first address, deprecated
-            // or not, but not one of scope host.
-            let options = vip.address.isIPv6 ? "preferred_lft 0 nodad" : "preferred_lft 1 scope host"
+            // or not, but not one of scope host. One with its subnet's prefix is secondary to the node's own address
+            // there, so it isn't chosen either, and the kernel wants both to have one scope.
+            let scope = vip.prefix == 32 ? " scope host" : ""
+            let options = vip.address.isIPv6 ? "preferred_lft 0 nodad" : "preferred_lft 1\(scope)"
             return "addr replace \(vip.text) dev \(vip.interface) valid_lft 1 \(options)"
         case .remove(let index):
             return "addr del \(settings.vips[index].text) dev \(settings.vips[index].interface)"
