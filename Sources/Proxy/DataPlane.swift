@@ -13,6 +13,8 @@ public final class DataPlane: Sendable {
     /// Worker threads, whatever is applied later.
     public var workers: Int { mailboxes.count }
 
+    /// Of an error page, for as long as this lives: buffers don't change.
+    private let pageBytesMax: Int
     private let mailboxes: [Mailbox]
     private let counters: [Counters]
     private let suspicions: SuspicionBox
@@ -43,6 +45,7 @@ public final class DataPlane: Sendable {
     public init(_ settings: ProxySettings) throws(ProxyProblem) {
         let workers = min(max(settings.workers, 1), ProxyLimits.workersMax)
         connectionPlaces = settings.limits.connectionPlaces
+        pageBytesMax = settings.limits.bufferBytes - ProxyLimits.errorPageRoom
         System.raiseDescriptorLimit()
         do throws(SystemError) {
             suspicions = try SuspicionBox()
@@ -85,6 +88,7 @@ public final class DataPlane: Sendable {
     /// - Throws: which frontend can't be had, and the remedy. Then nothing has changed.
     public func apply(_ settings: ProxySettings, _ table: RoutingTable? = nil) throws(ProxyProblem) {
         precondition(settings.frontends.allSatisfy { settings.backends.indices.contains($0.backend) })
+        try checkPages(settings.frontends)
         let usage = SlotUsage(
             generation: counters.reduce(Int.max) { min($0, $1.read(.generation)) },
             frontends: { [counters] slot in counters.reduce(0) { $0 + $1.read(.connections, frontend: slot) }
@@ -123,6 +127,17 @@ public final class DataPlane: Sendable {
             } catch {
                 stop()
                 throw ProxyProblem("data plane: \(error)")
+            }
+        }
+    }
+
+    private func checkPages(_ frontends: [FrontendSettings]) throws(ProxyProblem) {
+        for frontend in frontends {
+            for page in frontend.errorPages where page.body.count > pageBytesMax {
+                throw ProxyProblem(
+                    "frontend \(frontend.name): the error page for \(page.status) has \(page.body.count) bytes; buffers as "
+                        + "they were at start have room for \(pageBytesMax): restart to use larger ones (limits.buffer)"
+                )
             }
         }
     }

@@ -110,6 +110,8 @@ extension Configuration {
         var acceptProxy: [AddressBlock] = []
         /// What each client may do; nil: as it likes.
         var perSource: PerSource?
+        /// Only for `http`.
+        var clients = Clients()
 
         enum Mode: String, Sendable, Equatable, CaseIterable { case http, tcp }
     }

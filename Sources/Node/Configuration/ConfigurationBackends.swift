@@ -72,7 +72,10 @@ extension ConfigurationReader {
 
     // MARK: Frontends
 
-    mutating func frontends(_ root: Fields, backends: [PlacedBackend]) -> [PlacedFrontend] {
+    /// - Parameter bufferBytes: `limits.buffer`.
+    mutating func frontends(
+        _ root: Fields, backends: [PlacedBackend], bufferBytes: Int
+    ) -> [PlacedFrontend] {
         let example = "what clients connect to: frontends: [{ name: \"http\", port: 80, backend: \"api\" }]"
         guard let place = root.required("frontends", example, &report),
             let elements = place.elements("a list of frontends", &report)
@@ -83,7 +86,7 @@ extension ConfigurationReader {
         }
         var frontends: [PlacedFrontend] = []
         for element in elements {
-            let keys = ["name", "address", "port", "mode", "backend", "acceptProxy", "perSource"]
+            let keys = ["name", "address", "port", "mode", "backend", "acceptProxy", "perSource"] + Self.clientKeys
             guard let fields = Fields(element, known: keys, &report) else { continue }
             let namePlace = fields.required("name", "a name for this frontend: name: \"http\"", &report)
             let name = namePlace?.name("a frontend", &report)
@@ -93,6 +96,7 @@ extension ConfigurationReader {
             let mode = fields.optional("mode")?.choice(Configuration.Frontend.Mode.self, "mode", &report) ?? .http
             let acceptProxy = acceptProxy(fields.optional("acceptProxy"))
             let perSource = perSource(fields.optional("perSource"), isTCP: mode == .tcp)
+            let clients = clients(fields, mode: mode, pageBytesMax: bufferBytes - ProxyLimits.errorPageRoom)
             let backend = fields.required("backend", "the name of the backend that answers: backend: \"api\"", &report)
             let index = backend.flatMap { self.backend($0, backends) }
             let address = fields.optional("address").flatMap { listenAddress($0) }
@@ -100,7 +104,7 @@ extension ConfigurationReader {
             guard let portPlace, let port = portPlace.port(&report) else { continue }
             let frontend = Configuration.Frontend(
                 name: name ?? "", address: address, port: port, mode: mode, backend: index ?? 0,
-                acceptProxy: acceptProxy, perSource: perSource)
+                acceptProxy: acceptProxy, perSource: perSource, clients: clients)
             frontends.append(PlacedFrontend(frontend: frontend, place: portPlace))
         }
         return frontends

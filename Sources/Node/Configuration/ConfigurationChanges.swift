@@ -14,7 +14,8 @@ extension Configuration {
             differences: { one, other in
                 let (old, new) = (self.backends[one.backend].name, after.backends[other.backend].name)
                 let hasMoved = (one.address, one.port) != (other.address, other.port)
-                let parts = (hasMoved ? ["at \(other.place)"] : []) + (old == new ? [] : ["backend \(new)"])
+                var parts = (hasMoved ? ["at \(other.place)"] : []) + (old == new ? [] : ["backend \(new)"])
+                parts += one.clients.differences(other.clients)
                 return parts.isEmpty ? "changed" : parts.joined(separator: ", ")
             })
         parts += Self.parts("backend", backends, after.backends, name: \.name, differences: Backend.differences)
@@ -55,6 +56,16 @@ extension Configuration {
 extension Configuration.Frontend {
     /// As in the status: `*:80`.
     var place: String { "\(address ?? "*"):\(port)" }
+}
+
+extension Configuration.Clients {
+    /// The keys that changed.
+    fileprivate func differences(_ after: Self) -> [String] {
+        [
+            (forwarded != after.forwarded, "forwarded"), (trustedProxies != after.trustedProxies, "trustedProxies"),
+            (hideHeaders != after.hideHeaders, "hideHeaders"), (errorPages != after.errorPages, "errorPages"),
+        ].filter(\.0).map(\.1)
+    }
 }
 
 extension Configuration.Backend {

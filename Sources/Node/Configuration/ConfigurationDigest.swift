@@ -89,6 +89,7 @@ extension Configuration {
             writer.varint(frontend.acceptProxy.count)
             for block in frontend.acceptProxy { writer.string(block.description) }
             frontend.perSource?.write(to: &writer)
+            frontend.clients.write(to: &writer)
             // By name: another backend before it is no change of this section. (A file with errors may have none.)
             writer.string(backends.indices.contains(frontend.backend) ? backends[frontend.backend].name : "")
         }

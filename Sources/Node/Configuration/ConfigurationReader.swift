@@ -61,7 +61,8 @@ struct ConfigurationReader {
         let gossip = gossip(fields, port: ports.gossip, nodes: nodes.count)
         let status = status(fields.optional("status"), port: ports.status)
         let backends = backends(fields)
-        let frontends = frontends(fields, backends: backends)
+        let limits = limits(fields.optional("limits"))
+        let frontends = frontends(fields, backends: backends, bufferBytes: limits.buffer)
         checkPorts(frontends, nodes: nodes, status: status, vips: vip.vips)
         checkLoops(backends, frontends: frontends, nodes: nodes, vips: vip.vips)
         var configuration = Configuration(
@@ -70,7 +71,7 @@ struct ConfigurationReader {
             frontends: frontends.map(\.frontend), backends: backends.map(\.backend),
             leadership: leadership(fields.optional("leadership"), nodes: nodes, vips: vip.vips),
             workers: workers(fields.optional("workers")), timeouts: timeouts(fields.optional("timeouts")),
-            limits: limits(fields.optional("limits")), log: log(fields.optional("log")), digest: "",
+            limits: limits, log: log(fields.optional("log")), digest: "",
             sectionDigests: [])
         configuration.setDigests()
         return configuration

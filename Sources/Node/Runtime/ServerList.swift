@@ -118,9 +118,11 @@ extension Configuration.Frontend {
     fileprivate var settings: FrontendSettings? {
         // `::` takes IPv4 as well.
         SocketAddress(address: address ?? "::", port: port).map {
-            FrontendSettings(
+            var settings = FrontendSettings(
                 name: name, address: $0, mode: mode == .tcp ? .tcp : .http, backend: backend,
                 acceptProxy: acceptProxy.map(\.network), sources: perSource?.limits)
+            clients.apply(to: &settings)
+            return settings
         }
     }
 }
