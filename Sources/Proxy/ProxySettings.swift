@@ -172,6 +172,8 @@ public struct ProxyLimits: Sendable, Equatable {
     /// A stream that comes in pieces smaller than this, so often in a row, is copied again.
     static let splicedBytesMin = 16 << 10
     static let smallPiecesMax = 4
+    /// Content of a response is piped while so much of it is to come.
+    static let pipedBodyBytesMin: UInt64 = 64 << 10
     /// Pieces that one direction of a tunnel moves before others get their turn.
     static let flowRoundsMax = 16
     /// Of one response before others get their turn.

@@ -82,20 +82,22 @@ struct BodyFramer: BitwiseCopyable, Equatable {
             return BodyPiece(kind: .framing, end: from)
         case .untilClose:
             return BodyPiece(kind: .data, end: bytes.count)
-        case .length:
+        case .length, .chunked:
+            if kind == .chunked, state != .data { return framing(bytes, from: from) }
             let count = min(UInt64(available), remaining)
-            remaining -= count
-            if remaining == 0 { kind = .empty }
+            skip(count)
             return BodyPiece(kind: .data, end: from + Int(count))
-        case .chunked:
-            if state == .data {
-                let count = min(UInt64(available), remaining)
-                remaining -= count
-                if remaining == 0 { state = .dataCR }
-                return BodyPiece(kind: .data, end: from + Int(count))
-            }
-            return framing(bytes, from: from)
         }
+    }
+
+    /// Bytes of content that come next without any framing between them, as far as is known.
+    var plainBytes: UInt64 { kind == .length || kind == .chunked && state == .data ? remaining : 0 }
+
+    /// Moves over so many of the `plainBytes`, unseen.
+    mutating func skip(_ count: UInt64) {
+        remaining -= count
+        guard remaining == 0 else { return }
+        if kind == .length { kind = .empty } else { state = .dataCR }
     }
 
     private mutating func framing(_ bytes: Span<UInt8>, from: Int) -> BodyPiece {

@@ -24,15 +24,12 @@ struct FlowEnds: BitwiseCopyable {
 struct Flow: BitwiseCopyable {
     /// Bytes that wait in a buffer.
     var held = Stretch()
-    private var pipe: Int32 = -1
-    private var piped: Int32 = 0
+    private var piped = PipedBytes()
     /// The source's end was read.
     var isEnded = false
     /// The sink was told of the end.
     var isPassedOn = false
     private var isLong = false
-    /// Small pieces in a row that went through a pipe.
-    private var smallPieces: UInt8 = 0
 
     /// Why `advance` returned.
     enum Stop {
@@ -43,7 +40,7 @@ struct Flow: BitwiseCopyable {
         case sourceBroke, sinkBroke
     }
 
-    var isEmpty: Bool { piped == 0 && held.isEmpty }
+    var isEmpty: Bool { piped.isEmpty && held.isEmpty }
 
     /// Its end was read, and nothing waits before it.
     var isOver: Bool { isEnded && isEmpty }
@@ -73,23 +70,22 @@ struct Flow: BitwiseCopyable {
     /// Forgets what waits, and gives back what it waits in.
     mutating func release(_ buffers: borrowing BufferPool, _ pipes: inout PipePool) {
         buffers.release(&held)
-        if pipe >= 0 { pipes.give(pipe, holding: Int(piped)) }
-        pipe = -1
-        piped = 0
+        piped.release(&pipes)
     }
 
     /// False when the sink takes nothing any more.
     private mutating func send(
         _ ends: inout FlowEnds, _ buffers: borrowing BufferPool, _ pipes: borrowing PipePool
     ) -> Bool {
-        let waiting = piped > 0 ? Int(piped) : held.count
+        let isHeld = piped.isEmpty
+        let waiting = isHeld ? held.count : Int(piped.count)
         let transfer =
-            piped > 0
-            ? pipes.drain(pipe, into: ends.sink, count: waiting) : buffers.send(ends.sink, held, count: waiting)
+            isHeld
+            ? buffers.send(ends.sink, held, count: waiting) : piped.drain(into: ends.sink, more: false, pipes)
         switch transfer {
         case .moved(let count):
             ends.sent += count
-            if piped > 0 { piped -= Int32(count) } else { held.start += Int32(count) }
+            if isHeld { held.start += Int32(count) }
             if count < waiting { ends.isWritable = false }
         case .wouldBlock, .ended: ends.isWritable = false
         case .failed: return false
@@ -104,9 +100,10 @@ struct Flow: BitwiseCopyable {
         choosePath(buffers, &pipes, nowMs)
         let room: Int
         let transfer: Transfer
-        if pipe >= 0 {
+        let isPiped = piped.hasPipe
+        if isPiped {
             room = .max
-            transfer = pipes.fill(pipe, from: ends.source)
+            transfer = piped.fill(from: ends.source, atMost: .max, pipes)
         } else {
             if !held.hasBuffer { held.buffer = buffers.take() }
             held.start = 0
@@ -117,9 +114,15 @@ struct Flow: BitwiseCopyable {
         switch transfer {
         case .moved(let count):
             ends.received += count
-            note(count, room)
-            // A pipe may be full of small pieces before the socket is empty, so a short splice means nothing.
-            if pipe < 0, count < room, !ends.endIsNear { ends.isReadable = false }
+            if isPiped {
+                isLong = piped.isWorthwhile
+            } else {
+                held.end = Int32(count)
+                if count < room, !ends.endIsNear { ends.isReadable = false }
+                isLong = count == room
+                // Long anew, whatever it was before.
+                if isLong { piped = PipedBytes() }
+            }
         case .wouldBlock: ends.isReadable = false
         case .ended: isEnded = true
         case .failed: return false
@@ -129,25 +132,10 @@ struct Flow: BitwiseCopyable {
 
     /// Through a pipe or a buffer; both are empty now.
     private mutating func choosePath(_ buffers: borrowing BufferPool, _ pipes: inout PipePool, _ nowMs: UInt64) {
-        if isLong, pipe < 0, let taken = pipes.take(nowMs: nowMs) {
-            pipe = taken
+        if !isLong {
+            piped.release(&pipes)
+        } else if !piped.hasPipe, piped.prepare(&pipes, nowMs: nowMs) {
             buffers.release(&held)
-        } else if !isLong, pipe >= 0 {
-            pipes.give(pipe, holding: 0)
-            pipe = -1
         }
-    }
-
-    /// Takes in what was received, and decides how to go on.
-    private mutating func note(_ count: Int, _ room: Int) {
-        if pipe < 0 {
-            held.end = Int32(count)
-            isLong = count == room
-            smallPieces = 0
-            return
-        }
-        piped = Int32(count)
-        smallPieces = count < ProxyLimits.splicedBytesMin ? smallPieces + 1 : 0
-        if smallPieces >= ProxyLimits.smallPiecesMax { isLong = false }
     }
 }

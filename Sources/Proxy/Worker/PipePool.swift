@@ -67,12 +67,57 @@ struct PipePool: ~Copyable {
     }
 
     /// Fills an empty pipe from a socket.
-    @inline(__always) func fill(_ pipe: Int32, from socket: Int32) -> Transfer {
-        System.splice(socket, to: pipes[Int(pipe)].writing, atMost: Int(pipes[Int(pipe)].bytes))
+    @inline(__always) func fill(_ pipe: Int32, from socket: Int32, atMost count: Int) -> Transfer {
+        System.splice(socket, to: pipes[Int(pipe)].writing, atMost: min(count, Int(pipes[Int(pipe)].bytes)))
     }
 
     /// Moves `count` bytes, or as many as fit, from a pipe into a socket.
-    @inline(__always) func drain(_ pipe: Int32, into socket: Int32, count: Int) -> Transfer {
-        System.splice(pipes[Int(pipe)].reading, to: socket, atMost: count)
+    @inline(__always) func drain(_ pipe: Int32, into socket: Int32, count: Int, more: Bool) -> Transfer {
+        System.splice(pipes[Int(pipe)].reading, to: socket, atMost: count, more: more)
+    }
+}
+
+/// Bytes on their way through a pipe, and the pipe. What `Stretch` is for a buffer.
+struct PipedBytes: BitwiseCopyable {
+    private var pipe: Int32 = -1
+    private(set) var count: Int32 = 0
+    /// Small pieces in a row.
+    private var smallPieces: UInt8 = 0
+
+    var isEmpty: Bool { count == 0 }
+    var hasPipe: Bool { pipe >= 0 }
+    /// False for a stream that comes in pieces so small that copying them costs less.
+    var isWorthwhile: Bool { smallPieces < ProxyLimits.smallPiecesMax }
+
+    /// Sees to it that there is a pipe; false when none is to be had.
+    @inline(__always) mutating func prepare(_ pipes: inout PipePool, nowMs: UInt64) -> Bool {
+        if pipe >= 0 { return true }
+        guard let taken = pipes.take(nowMs: nowMs) else { return false }
+        pipe = taken
+        return true
+    }
+
+    /// Receives from a socket. A short piece says nothing of what is left there: many small packets fill a pipe, too.
+    mutating func fill(from socket: Int32, atMost limit: Int, _ pipes: borrowing PipePool) -> Transfer {
+        let transfer = pipes.fill(pipe, from: socket, atMost: limit)
+        if case .moved(let moved) = transfer {
+            count = Int32(moved)
+            smallPieces = moved < ProxyLimits.splicedBytesMin && moved < limit ? smallPieces + 1 : 0
+        }
+        return transfer
+    }
+
+    /// Sends what there is.
+    mutating func drain(into socket: Int32, more: Bool, _ pipes: borrowing PipePool) -> Transfer {
+        let transfer = pipes.drain(pipe, into: socket, count: Int(count), more: more)
+        if case .moved(let moved) = transfer { count -= Int32(moved) }
+        return transfer
+    }
+
+    /// Gives the pipe back; what waits in it is lost.
+    mutating func release(_ pipes: inout PipePool) {
+        if pipe >= 0 { pipes.give(pipe, holding: Int(count)) }
+        pipe = -1
+        count = 0
     }
 }

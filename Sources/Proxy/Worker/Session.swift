@@ -52,6 +52,8 @@ struct Session: BitwiseCopyable {
     var sendsHeader = false
     /// What it is as a tunnel, -1 before.
     var tunnel: Int32 = -1
+    /// It stands in the worker's list for the rest of a long response.
+    var isPending = false
     /// Had a request already.
     var isUsed = false
 
@@ -73,6 +75,8 @@ struct Session: BitwiseCopyable {
     /// Bytes for the client: first `ready` ones that may be sent, then those of a response head that isn't complete.
     var response = Stretch()
     var ready: Int32 = 0
+    /// Bytes of its body that pass through a pipe; only when `ready` has left.
+    var piped = PipedBytes()
     var responseScan = HeadScan()
     var responseFramer = BodyFramer.empty
 
@@ -132,9 +136,12 @@ struct Session: BitwiseCopyable {
     /// Everything of the request has been taken by the server's socket.
     var requestDone: Bool { requestFramer.isDone && framed == 0 && unsentRequest.isEmpty }
 
+    /// Bytes of the response are ready to be sent.
+    var owesClient: Bool { ready > 0 || !piped.isEmpty }
+
     /// What `exchanging` waits for.
     var waitsForClient: Bool {
-        if ready > 0 || link < 0 { return true }
+        if owesClient || link < 0 { return true }
         return !requestFramer.isDone && framed == 0 && unsentRequest.isEmpty && !awaitsContinue
     }
 }

@@ -306,6 +306,7 @@ extension Worker {
         buffers.release(&sessions[slot].input)
         buffers.release(&sessions[slot].request)
         buffers.release(&sessions[slot].response)
+        releasePipe(slot)
     }
 
     /// Closes after a complete response. A client that may still be sending is read for a while: closing with unread

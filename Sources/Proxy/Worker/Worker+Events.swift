@@ -53,6 +53,7 @@ extension Worker {
         for index in 0..<count {
             let token = Token(raw: pending[index])
             guard sessions.isCurrent(token.slot, token.generation) else { continue }
+            sessions[token.slot].isPending = false
             switch sessions[token.slot].state {
             case .head, .idle: readRequest(token.slot)
             case .tunnel:
@@ -105,7 +106,7 @@ extension Worker {
         case .exchanging:
             if !sessions[slot].waitsForClient { return serverTimedOut(slot) }
             if hasGoneOn(slot) { return }
-            counters.add(sessions[slot].ready > 0 ? .slowReaders : .slowBodies)
+            counters.add(sessions[slot].owesClient ? .slowReaders : .slowBodies)
             logCause(slot, .clientTimeout)
             let mayAnswer = !sessions[slot].responseStarted && sessions[slot].ready == 0 && sessions[slot].link >= 0
             guard mayAnswer else { return abortSession(slot) }

@@ -94,7 +94,7 @@ extension Worker {
     /// A client's time is up. The kernel asks for more only when a good part of its buffer is free, which may take a slow
     /// client longer than that: true when it took enough meanwhile to be given more time.
     mutating func hasGoneOn(_ slot: Int) -> Bool {
-        guard limits.minimumRate > 0, sessions[slot].ready > 0 else { return false }
+        guard limits.minimumRate > 0, sessions[slot].owesClient else { return false }
         let unsent = System.unsentBytes(sessions[slot].descriptor)
         let moved = sessions[slot].unsent - unsent
         guard moved > 0 else { return false }

@@ -13,6 +13,10 @@ extension Worker {
                 budget -= Int(sessions[slot].ready)
                 guard sendResponse(slot) else { return }
             }
+            if !sessions[slot].piped.isEmpty {
+                budget -= Int(sessions[slot].piped.count)
+                guard sendPiped(slot) else { return }
+            }
             if sessions[slot].responseDone { return finishExchange(slot) }
             let link = Int(sessions[slot].link)
             guard link >= 0, links[link].isConnected else { return }
@@ -23,12 +27,21 @@ extension Worker {
             }
             guard links[link].isReadable else {
                 if sessions[slot].response.isEmpty { buffers.release(&sessions[slot].response) }
+                releasePipe(slot)
                 startSilence(slot)
                 return
             }
             if budget <= 0 {
-                pending.append(Token(kind: TokenKind.client, slot: slot, generation: sessions.generation(slot)).raw)
+                if !sessions[slot].isPending {
+                    sessions[slot].isPending = true
+                    pending.append(
+                        Token(kind: TokenKind.client, slot: slot, generation: sessions.generation(slot)).raw)
+                }
                 return
+            }
+            if mayPipe(slot) {
+                guard fillPipe(slot, link) else { return }
+                continue
             }
             guard receiveResponse(slot, link), digest(slot) else { return }
         }
@@ -45,9 +58,7 @@ extension Worker {
         let isLast = sessions[slot].responseDone && !sessions[slot].keepsAlive
         switch buffers.send(sessions[slot].descriptor, sessions[slot].response, count: count, more: isLast) {
         case .moved(let moved):
-            counters.add(.bytesOut, moved)
-            clientMoved(slot, moved)
-            log.note(sessions[slot].logEntry) { $0.bytesOut += UInt64(moved) }
+            noteSent(slot, moved)
             sessions[slot].response.start += Int32(moved)
             sessions[slot].ready -= Int32(moved)
             if sessions[slot].hasResponseHead { sessions[slot].responseStarted = true }
@@ -57,14 +68,87 @@ extension Worker {
             abortSession(slot)
             return false
         }
+        awaitRoom(slot)
+        return false
+    }
+
+    @inline(__always) private mutating func noteSent(_ slot: Int, _ count: Int) {
+        counters.add(.bytesOut, count)
+        clientMoved(slot, count)
+        log.note(sessions[slot].logEntry) { $0.bytesOut += UInt64(count) }
+    }
+
+    /// The client takes no more now.
+    private mutating func awaitRoom(_ slot: Int) {
         sessions[slot].isWritable = false
         noteBlocked(slot)
         startSilence(slot)
         awaitClient(slot)
-        return false
     }
 
     // MARK: receiving
+
+    /// Whether what comes next is so much content that moving it through a pipe costs less than copying it. Then there
+    /// is a pipe.
+    @inline(__always) private mutating func mayPipe(_ slot: Int) -> Bool {
+        sessions[slot].responseFramer.plainBytes >= ProxyLimits.pipedBodyBytesMin && sessions[slot].response.isEmpty
+            && !sessions[slot].decodes && sessions[slot].piped.isWorthwhile
+            && takePipe(slot)
+    }
+
+    private mutating func takePipe(_ slot: Int) -> Bool {
+        var piped = sessions[slot].piped
+        guard piped.prepare(&pipes, nowMs: nowMs) else { return false }
+        sessions[slot].piped = piped
+        return true
+    }
+
+    @inline(__always) mutating func releasePipe(_ slot: Int) {
+        guard sessions[slot].piped.hasPipe else { return }
+        var piped = sessions[slot].piped
+        piped.release(&pipes)
+        sessions[slot].piped = piped
+    }
+
+    /// Receives content into the empty pipe; false to stop pumping.
+    private mutating func fillPipe(_ slot: Int, _ link: Int) -> Bool {
+        buffers.release(&sessions[slot].response)
+        let limit = Int(min(sessions[slot].responseFramer.plainBytes, UInt64(ProxyLimits.pipeBytes)))
+        switch sessions[slot].piped.fill(from: links[link].descriptor, atMost: limit, pipes) {
+        case .moved(let count):
+            sessions[slot].responseFramer.skip(UInt64(count))
+            if sessions[slot].responseFramer.isDone { sessions[slot].responseDone = true }
+            return true
+        case .wouldBlock:
+            links[link].isReadable = false
+            return true
+        case .ended:
+            linkEnded(slot, isClean: true)
+        case .failed:
+            linkEnded(slot, isClean: false)
+        }
+        return false
+    }
+
+    /// Sends what is in the pipe; false to stop pumping.
+    private mutating func sendPiped(_ slot: Int) -> Bool {
+        guard sessions[slot].isWritable else {
+            awaitClient(slot)
+            return false
+        }
+        let isLast = sessions[slot].responseDone && !sessions[slot].keepsAlive
+        switch sessions[slot].piped.drain(into: sessions[slot].descriptor, more: isLast, pipes) {
+        case .moved(let moved):
+            noteSent(slot, moved)
+            if sessions[slot].piped.isEmpty { return true }
+        case .wouldBlock, .ended: break
+        case .failed:
+            abortSession(slot)
+            return false
+        }
+        awaitRoom(slot)
+        return false
+    }
 
     /// Receives more of the response; false to stop pumping.
     private mutating func receiveResponse(_ slot: Int, _ link: Int) -> Bool {
@@ -295,6 +379,7 @@ extension Worker {
         endLog(slot)
         releaseLink(slot)
         buffers.release(&sessions[slot].response)
+        releasePipe(slot)
         sessions[slot].isHeadMethod = false
         if sessions[slot].isBusy { endRequest(slot) }
         guard sessions[slot].keepsAlive, sessions[slot].requestDone else { return closeAfterResponse(slot) }

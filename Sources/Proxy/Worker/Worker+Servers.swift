@@ -200,6 +200,7 @@ extension Worker {
         sessions[slot].responseDone = false
         sessions[slot].responseScan = HeadScan()
         sessions[slot].responseFramer = .empty
+        sessions[slot].piped = PipedBytes()
         sessions[slot].linkIsReusable = false
         sessions[slot].decodes = false
         servers[server].inFlight += 1
