@@ -81,7 +81,8 @@ global
 defaults
     mode {settings.mode}
     {"http-reuse always" if settings.mode == "http" else ""}
-    {"option splice-auto" if tuned else ""}
+    {"option splice-request" if tuned else ""}
+    {"option splice-response" if tuned else ""}
     {"option forwardfor" if settings.mode == "http" else ""}
     timeout connect 1s
     timeout client 300s
