@@ -73,7 +73,7 @@ struct PlainBody {
             let digits = head.prefix { 48...57 ~= $0 || 65...70 ~= $0 || 97...102 ~= $0 }
             if digits.count > 16 || head.count - digits.count > BodyFramer.extensionBytesMax { isLong = true }
             guard let size = UInt64(String(decoding: digits, as: UTF8.self), radix: 16) ?? (isLong ? .max : nil),
-                head.count == digits.count || [59, 32, 9].contains(head[head.startIndex + digits.count])
+                head.count == digits.count || head.dropFirst(digits.count).first(where: { $0 != 32 && $0 != 9 }) == 59
             else { return }
             if size == 0 { break }
             guard size < UInt64(bytes.count - at), at + Int(size) + 1 < bytes.count else { return }
