@@ -27,11 +27,15 @@ enum WorkerFigure: Int, CaseIterable {
 /// A frontend's figures, kept per frontend slot.
 enum FrontendFigure: Int, CaseIterable {
     case connections
+    /// Whether the worker doesn't accept because the frontend has all the clients it may have; how often it stopped.
+    case paused, pauses
 }
 
 /// A backend's figures, kept per backend slot.
 enum BackendFigure: Int, CaseIterable {
     case inFlight
+    /// Requests that wait for a server's place now, that ever did, that waited for too long, that found the queue full.
+    case queued, everQueued, queueTimeouts, queueFull
 }
 
 /// A server's figures, kept per server slot.
@@ -161,6 +165,10 @@ struct CounterWriter {
     /// - Parameter backend: a slot below `ProxyLimits.backendsMax`.
     @inline(__always) func add(_ figure: BackendFigure, backend: Int, _ amount: Int = 1) {
         add(Counters.index(figure, backend), amount)
+    }
+
+    @inline(__always) func set(_ figure: FrontendFigure, frontend: Int, _ value: Int) {
+        words[Counters.index(figure, frontend)].store(value, ordering: .relaxed)
     }
 
     /// Counts an answer of a server, by how long it took.

@@ -19,6 +19,7 @@ public final class DataPlane: Sendable {
     private let counters: [Counters]
     private let suspicions: SuspicionBox
     private let log: AccessLog
+    private let places: PlaceTable
     private let threads: [WorkerThread]
     private let shared = Mutex(Shared())
 
@@ -50,19 +51,20 @@ public final class DataPlane: Sendable {
         do throws(SystemError) {
             suspicions = try SuspicionBox()
             log = try AccessLog(workers: workers)
-            let shares = WorkerShares(
-                suspicions: suspicions, sources: SourceTable(), hash: SourceHash(), log: log)
+            places = PlaceTable(workers: workers)
             var mailboxes: [Mailbox] = []
+            for _ in 0..<workers { mailboxes.append(try Mailbox()) }
+            let shares = WorkerShares(
+                suspicions: suspicions, sources: SourceTable(), hash: SourceHash(), log: log, places: places,
+                wakes: mailboxes.map(\.descriptor))
             var counters: [Counters] = []
             var threads: [WorkerThread] = []
-            for index in 0..<workers {
-                let mailbox = try Mailbox()
+            for (index, mailbox) in mailboxes.enumerated() {
                 let block = Counters()
                 let reactor = try Reactor()
                 try reactor.registerForReading(mailbox.descriptor, Token(kind: 0, slot: 0))
                 let worker = Worker(
                     settings, reactor: reactor, mailbox: mailbox, counters: block, shared: shares, index: index)
-                mailboxes.append(mailbox)
                 counters.append(block)
                 threads.append(WorkerThread(worker, index: index))
             }
@@ -105,6 +107,10 @@ public final class DataPlane: Sendable {
             try shared.slots.adopt(settings, workers: mailboxes.count, usage: usage)
             if let table, table.version > shared.table?.version ?? 0 { shared.table = table }
             let routes = shared.routes()
+            limitPlaces(routes)
+            for frontend in shared.slots.frontendSlots {
+                places.places.limit(.frontend(frontend.slot), to: frontend.settings.connectionsMax ?? 0)
+            }
             log.setNames(shared.names)
             log.set(settings.accessLog)
             for (index, mailbox) in mailboxes.enumerated() {
@@ -149,8 +155,15 @@ public final class DataPlane: Sendable {
             if let last = shared.table, table.version <= last.version { return }
             shared.table = table
             let routes = shared.routes()
+            limitPlaces(routes)
             log.setNames(shared.names)
             for mailbox in mailboxes { mailbox.post { $0.routes = routes } }
+        }
+    }
+
+    private func limitPlaces(_ routes: [BackendRoute]) {
+        for server in routes.lazy.flatMap(\.servers) {
+            places.places.limit(.server(server.slot), to: server.connectionsMax)
         }
     }
 
@@ -178,7 +191,19 @@ public final class DataPlane: Sendable {
         var figures = Figures()
         for block in counters { block.add(to: &figures) }
         figures.accessLog = log.figures
-        let ids = shared.withLock { $0.servers.ids }
+        let (ids, backends, frontends) = shared.withLock {
+            ($0.servers.ids, $0.slots.backendSlots, $0.slots.frontendSlots)
+        }
+        for backend in backends { figures.backends[backend.name] = self.figures(ofBackend: backend.slot) }
+        for (frontend, slot) in frontends {
+            var some = FrontendFigures()
+            for block in counters {
+                some.connections += block.read(.connections, frontend: slot)
+                some.pausedWorkers += block.read(.paused, frontend: slot)
+                some.pauses += UInt64(block.read(.pauses, frontend: slot))
+            }
+            figures.frontends[frontend.name] = some
+        }
         for (slot, id) in ids.enumerated() {
             var server = ServerFigures()
             for block in counters {
@@ -190,6 +215,21 @@ public final class DataPlane: Sendable {
                 block.add(to: &server.latency, slot: slot)
             }
             figures.servers[id] = server
+        }
+        return figures
+    }
+
+    private func figures(ofBackend slot: Int) -> BackendFigures {
+        var figures = BackendFigures()
+        for block in counters {
+            figures.queued += block.read(.queued, backend: slot)
+            figures.everQueued += UInt64(block.read(.everQueued, backend: slot))
+            figures.queueTimeouts += UInt64(block.read(.queueTimeouts, backend: slot))
+            figures.queueFull += UInt64(block.read(.queueFull, backend: slot))
+        }
+        if let first = places.places.first(.backend(slot)) {
+            let now = System.bootNanoseconds() / 1_000
+            figures.longestWaitMs = Int((now - min(now, first.sinceUs)) / 1_000)
         }
         return figures
     }

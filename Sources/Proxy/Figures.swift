@@ -34,6 +34,37 @@ public struct Figures: Sendable, Equatable {
     public var accessLog = AccessLogFigures()
     /// By server id, for every server of a published table.
     public var servers: [String: ServerFigures] = [:]
+    /// By name, for those of the settings.
+    public var backends: [String: BackendFigures] = [:]
+    public var frontends: [String: FrontendFigures] = [:]
+
+    public init() {}
+}
+
+/// What waits for a backend's servers.
+public struct BackendFigures: Sendable, Equatable {
+    /// Requests (TCP: connections) that wait now because every server is full.
+    public var queued = 0
+    /// How long the first of them has waited, in milliseconds.
+    public var longestWaitMs = 0
+    /// That ever waited.
+    public var everQueued: UInt64 = 0
+    /// That waited for `queueMs` in vain.
+    public var queueTimeouts: UInt64 = 0
+    /// That found the queue full.
+    public var queueFull: UInt64 = 0
+
+    public init() {}
+}
+
+/// A frontend's clients.
+public struct FrontendFigures: Sendable, Equatable {
+    /// Open now.
+    public var connections = 0
+    /// Workers that don't accept now because the frontend has all the clients it may have.
+    public var pausedWorkers = 0
+    /// How often one stopped.
+    public var pauses: UInt64 = 0
 
     public init() {}
 }

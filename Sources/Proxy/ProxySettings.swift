@@ -55,6 +55,8 @@ public struct FrontendSettings: Sendable, Equatable {
     public var acceptProxy: [Network]
     /// What one client may do; nil: as it likes.
     public var sources: SourceLimits?
+    /// Connections, all workers together; beyond it accepting pauses, and clients wait in the kernel's queue. nil: any.
+    public var connectionsMax: Int?
 
     public init(
         name: String, address: SocketAddress, mode: Mode = .http, backend: Int, acceptProxy: [Network] = [],
@@ -75,6 +77,8 @@ public struct BackendSettings: Sendable, Equatable {
     public var balance: Balance
     /// Every connection to its servers begins with this header. It names one client, so no connection is kept for others.
     public var sendProxy: ProxyVersion?
+    /// Requests of one worker that may wait while every server is full. Beyond it: 503, or a reset for TCP.
+    public var queueMax = 1_024
 
     public init(name: String, balance: Balance = .roundRobin, sendProxy: ProxyVersion? = nil) {
         self.name = name
@@ -93,6 +97,8 @@ public enum Balance: Sendable, Equatable {
 
 /// Spans of silence after which the data plane gives up, in milliseconds, at least 1.
 public struct ProxyTimeouts: Sendable, Equatable {
+    /// A place at a server while all are full. Then 503, or a reset for TCP.
+    public var queueMs = 5_000
     /// A server's answer to a connection attempt. Then another server is tried, or the client gets 504.
     public var connectMs = 1_000
     /// A whole request head, from its first byte (or from the connection's start). Then 408, or silence if no byte came.
@@ -188,6 +194,8 @@ public struct ProxyLimits: Sendable, Equatable {
     static let lingerMs: UInt64 = 1_000
     /// What a worker keeps of the access log until the log's thread takes it: about 15,000 lines.
     static let logRingBytes = 2 << 20
+    /// While somebody waits for a place, how often to look for one, in milliseconds, should a wake have been lost.
+    static let queueTickMs: UInt64 = 20
     /// Connections a frontend's listener may have waiting.
     static let backlog: Int32 = 4_096
 }

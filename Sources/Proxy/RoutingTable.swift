@@ -35,11 +35,16 @@ public struct ServerRoute: Sendable, Equatable {
     /// Verdict up, admin state ready, and this node's own view not down. When false, no new requests go to it,
     /// idle connections to it are closed, and requests in flight are left to end.
     public var usable: Bool
+    /// Requests in flight (TCP: connections) from this node; 0: any number. Beyond it requests wait.
+    public var connectionsMax: Int
 
-    public init(id: String, address: SocketAddress, weight: Int = 1, usable: Bool = true) {
+    public init(
+        id: String, address: SocketAddress, weight: Int = 1, usable: Bool = true, connectionsMax: Int = 0
+    ) {
         self.id = id
         self.address = address
         self.weight = weight
         self.usable = usable
+        self.connectionsMax = connectionsMax
     }
 }

@@ -19,7 +19,9 @@ struct ServerRegistry: Sendable {
             let routes = table.backends.first { $0.name == backend.name }?.servers ?? []
             let servers = routes.compactMap { route in
                 slot(of: route.id, version: table.version).map {
-                    RouteEntry(slot: $0, address: route.address, weight: route.weight, usable: route.usable)
+                    RouteEntry(
+                        slot: $0, address: route.address, weight: route.weight, usable: route.usable,
+                        connectionsMax: route.connectionsMax)
                 }
             }
             return BackendRoute(slot: backend.slot, servers: servers)

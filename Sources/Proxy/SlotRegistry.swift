@@ -53,6 +53,9 @@ struct SlotRegistry {
         backends.indices.lazy.filter { backends[$0].goneSince == nil }.map { (backends[$0].name, $0) }
     }
 
+    /// The frontends of the settings, in their order.
+    var frontendSlots: [(settings: FrontendSettings, slot: Int)] { order.map { (frontends[$0].settings, $0) } }
+
     /// What worker `index` is to know.
     func settings(forWorker index: Int) -> WorkerSettings {
         WorkerSettings(

@@ -32,6 +32,7 @@ enum Rules {
         "Sources/Proxy/Log/LogOutput.swift",  // writes of an array's bytes
         "Sources/Proxy/Log/LogRing.swift",  // a ring that two threads share
         "Sources/Proxy/Log/RequestLog.swift",  // texts of requests, reserved but not touched
+        "Sources/Proxy/Protection/Places.swift",  // a table of atomic words that workers share
         "Sources/Proxy/Protection/SourceTable.swift",  // a table of atomic words that workers share
         "Sources/Proxy/System/BackgroundThread.swift",  // pthread_create
         "Sources/Proxy/System/Reactor.swift",  // epoll's event array

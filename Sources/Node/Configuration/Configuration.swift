@@ -112,6 +112,8 @@ extension Configuration {
         var perSource: PerSource?
         /// Only for `http`.
         var clients = Clients()
+        /// Clients, all workers of a node together; nil: any number.
+        var maxConnections: Int?
 
         enum Mode: String, Sendable, Equatable, CaseIterable { case http, tcp }
     }
@@ -123,6 +125,7 @@ extension Configuration {
         var servers: [Server]
         /// The PROXY header that every connection to a server begins with.
         var sendProxy: ProxyHeaderVersion?
+        var capacity = Capacity()
     }
 
     enum Balance: String, Sendable, Equatable, CaseIterable { case roundrobin, leastconn }
@@ -148,9 +151,13 @@ extension Configuration {
         var address: SocketAddress
         /// 0…256; 0 means no new request.
         var weight: Int
+        /// In its backend's place.
+        var maxConnections: Int?
     }
 
     struct Timeouts: Sendable, Equatable {
+        /// A server has a place for a request.
+        var queue: Duration = .seconds(5)
         /// A connection to a server opens.
         var connect: Duration = .seconds(1)
         /// A whole request head arrives.

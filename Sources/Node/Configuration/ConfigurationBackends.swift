@@ -4,6 +4,8 @@ import Gossip
 import Proxy
 
 extension ConfigurationReader {
+    private static let backendKeys = ["name", "balance", "check", "servers", "sendProxy"] + capacityKeys
+
     mutating func backends(_ root: Fields) -> [PlacedBackend] {
         let example =
             "the servers: backends: [{ name: \"api\", servers: [{ id: \"api_1\", address: \"10.0.0.21:8080\" }] }]"
@@ -16,7 +18,7 @@ extension ConfigurationReader {
         }
         var backends: [PlacedBackend] = []
         for element in elements {
-            guard let fields = Fields(element, known: ["name", "balance", "check", "servers", "sendProxy"], &report)
+            guard let fields = Fields(element, known: Self.backendKeys, &report)
             else {
                 continue
             }
@@ -31,7 +33,7 @@ extension ConfigurationReader {
             let servers = servers(fields)
             let backend = Configuration.Backend(
                 name: name ?? "", balance: balance ?? .roundrobin, check: check, servers: servers.map(\.server),
-                sendProxy: sendProxy(fields.optional("sendProxy")))
+                sendProxy: sendProxy(fields.optional("sendProxy")), capacity: capacity(fields))
             backends.append(PlacedBackend(backend: backend, places: servers.map(\.place)))
         }
         let total = backends.reduce(0) { $0 + $1.backend.servers.count }
@@ -49,7 +51,9 @@ extension ConfigurationReader {
         var ids: Set<String> = []
         var addresses: Set<SocketAddress> = []
         for element in elements {
-            guard let fields = Fields(element, known: ["id", "address", "weight"], &report) else { continue }
+            guard let fields = Fields(element, known: ["id", "address", "weight", "maxConnections"], &report) else {
+                continue
+            }
             let idPlace = fields.required("id", "a name for this server: id: \"api_1\"", &report)
             let addressPlace = fields.required("address", "where it listens: address: \"10.0.0.21:8080\"", &report)
             let id = idPlace?.name("a server", &report)
@@ -65,7 +69,10 @@ extension ConfigurationReader {
                     "another server of this backend has the address \(address); "
                         + "for a larger share use one server with a larger weight")
             }
-            servers.append((Configuration.Server(id: id ?? "", address: address, weight: weight), addressPlace))
+            let server = Configuration.Server(
+                id: id ?? "", address: address, weight: weight,
+                maxConnections: maxConnections(fields.optional("maxConnections")))
+            servers.append((server, addressPlace))
         }
         return servers
     }
@@ -86,7 +93,9 @@ extension ConfigurationReader {
         }
         var frontends: [PlacedFrontend] = []
         for element in elements {
-            let keys = ["name", "address", "port", "mode", "backend", "acceptProxy", "perSource"] + Self.clientKeys
+            let keys =
+                ["name", "address", "port", "mode", "backend", "acceptProxy", "perSource", "maxConnections"]
+                + Self.clientKeys
             guard let fields = Fields(element, known: keys, &report) else { continue }
             let namePlace = fields.required("name", "a name for this frontend: name: \"http\"", &report)
             let name = namePlace?.name("a frontend", &report)
@@ -104,7 +113,8 @@ extension ConfigurationReader {
             guard let portPlace, let port = portPlace.port(&report) else { continue }
             let frontend = Configuration.Frontend(
                 name: name ?? "", address: address, port: port, mode: mode, backend: index ?? 0,
-                acceptProxy: acceptProxy, perSource: perSource, clients: clients)
+                acceptProxy: acceptProxy, perSource: perSource, clients: clients,
+                maxConnections: maxConnections(fields.optional("maxConnections")))
             frontends.append(PlacedFrontend(frontend: frontend, place: portPlace))
         }
         return frontends

@@ -16,6 +16,7 @@ extension Configuration {
                 let hasMoved = (one.address, one.port) != (other.address, other.port)
                 var parts = (hasMoved ? ["at \(other.place)"] : []) + (old == new ? [] : ["backend \(new)"])
                 parts += one.clients.differences(other.clients)
+                if one.maxConnections != other.maxConnections { parts.append("maxConnections") }
                 return parts.isEmpty ? "changed" : parts.joined(separator: ", ")
             })
         parts += Self.parts("backend", backends, after.backends, name: \.name, differences: Backend.differences)
@@ -84,6 +85,7 @@ extension Configuration.Backend {
         if !servers.isEmpty { parts.append("servers \(servers.joined(separator: " "))") }
         if before.balance != after.balance { parts.append("balance \(after.balance.rawValue)") }
         if before.check != after.check { parts.append("check") }
+        parts += before.capacity.differences(after.capacity)
         return parts.isEmpty ? "changed" : parts.joined(separator: ", ")
     }
 }

@@ -70,7 +70,7 @@ extension Configuration {
         case .timeouts:
             [timeouts.connect, timeouts.request, timeouts.client].forEach { writer.nanoseconds($0) }
             [timeouts.server, timeouts.keepAlive, timeouts.drain].forEach { writer.nanoseconds($0) }
-            [timeouts.tunnel, timeouts.halfClosed].forEach { writer.nanoseconds($0) }
+            [timeouts.tunnel, timeouts.halfClosed, timeouts.queue].forEach { writer.nanoseconds($0) }
         case .limits:
             let bounds = [limits.requestHead, limits.headers, limits.connections, limits.retries, limits.buffer]
             bounds.forEach { writer.varint($0) }
@@ -90,6 +90,7 @@ extension Configuration {
             for block in frontend.acceptProxy { writer.string(block.description) }
             frontend.perSource?.write(to: &writer)
             frontend.clients.write(to: &writer)
+            writer.varint(frontend.maxConnections ?? 0)
             // By name: another backend before it is no change of this section. (A file with errors may have none.)
             writer.string(backends.indices.contains(frontend.backend) ? backends[frontend.backend].name : "")
         }
@@ -128,7 +129,9 @@ extension Configuration.Backend {
             writer.string(server.id)
             writer.string(server.address.description)
             writer.varint(server.weight)
+            writer.varint(server.maxConnections ?? 0)
         }
+        capacity.write(to: &writer)
     }
 }
 

@@ -277,9 +277,10 @@ extension ConfigurationReader {
 
     mutating func timeouts(_ place: Placed?) -> Configuration.Timeouts {
         var timeouts = Configuration.Timeouts()
-        let keys = ["connect", "request", "client", "server", "keepAlive", "tunnel", "halfClosed", "drain"]
+        let keys = ["queue", "connect", "request", "client", "server", "keepAlive", "tunnel", "halfClosed", "drain"]
         guard let place, let fields = Fields(place, known: keys, &report) else { return timeouts }
         let range = Duration.milliseconds(10)...Duration.seconds(86400)
+        timeouts.queue = fields.optional("queue")?.duration(range, &report) ?? timeouts.queue
         timeouts.connect = fields.optional("connect")?.duration(range, &report) ?? timeouts.connect
         timeouts.request = fields.optional("request")?.duration(range, &report) ?? timeouts.request
         timeouts.client = fields.optional("client")?.duration(range, &report) ?? timeouts.client

@@ -80,7 +80,8 @@ extension Runtime {
         zip(configuration.backends, servers.backends).map { backend, servers in
             StatusReport.Backend(
                 name: backend.name, balance: backend.balance.rawValue,
-                servers: servers.map { server(from: $0, figures.servers[$0.name] ?? ServerFigures(), now: now) })
+                servers: servers.map { server(from: $0, figures.servers[$0.name] ?? ServerFigures(), now: now) },
+                queue: StatusReport.Queue(figures.backends[backend.name] ?? BackendFigures()))
         }
     }
 
@@ -96,7 +97,7 @@ extension Runtime {
         let probe = prober.view(of: server.name)
         return StatusReport.Server(
             id: server.id.server, address: server.address.description, health: server.health.rawValue,
-            admin: server.admin.rawValue, weight: server.weight,
+            admin: server.admin.rawValue, weight: server.weight, maxConnections: server.connectionsMax,
             reason: server.reason.isEmpty ? "not checked yet" : server.reason, sinceSeconds: since, views: views,
             sessions: figures.sessions, requests: figures.requests, retries: figures.retries, errors: figures.errors,
             checkSeconds: probe.flatMap { $0.checkedNs > 0 ? Double($0.latencyNs) / 1e9 : nil },
@@ -241,9 +242,11 @@ extension Runtime {
         traffic.logged = figures.accessLog.written
         traffic.logDropped = figures.accessLog.dropped
         traffic.frontends = configuration.frontends.map { frontend in
-            StatusReport.Frontend(
+            let own = figures.frontends[frontend.name] ?? FrontendFigures()
+            return StatusReport.Frontend(
                 name: frontend.name, address: frontend.place,
-                backend: configuration.backends[frontend.backend].name)
+                backend: configuration.backends[frontend.backend].name, connections: own.connections,
+                maxConnections: frontend.maxConnections ?? 0, pausedWorkers: own.pausedWorkers, pauses: own.pauses)
         }
         return traffic
     }

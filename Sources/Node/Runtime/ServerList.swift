@@ -11,6 +11,8 @@ struct ActiveServer: Sendable, Equatable {
     let name: String
     let address: SocketAddress
     let weight: Int
+    /// From this node, 0: any number.
+    let connectionsMax: Int
     let admin: AdminState
     /// The agreed verdict, its reason and when it was reached (ms since 1970; 0: never).
     let health: Health
@@ -34,24 +36,30 @@ struct ServerList: Sendable, Equatable {
                 let record = table[id]
                 if record?.isRemoved ?? false { continue }
                 let address = record?.address.flatMap { SocketAddress($0) } ?? server.address
-                servers.append(Self.server(id, address, weight: server.weight, record))
+                servers.append(
+                    Self.server(
+                        id, address, weight: server.weight,
+                        connectionsMax: server.maxConnections ?? backend.capacity.maxConnections, record))
             }
             for record in added where record.id.backend == backend.name {
                 guard let address = record.address.flatMap({ SocketAddress($0) }),
                     !servers.contains(where: { $0.id == record.id })
                 else { continue }
-                servers.append(Self.server(record.id, address, weight: 1, record))
+                servers.append(
+                    Self.server(
+                        record.id, address, weight: 1, connectionsMax: backend.capacity.maxConnections, record))
             }
             return servers
         }
     }
 
     private static func server(
-        _ id: ServerID, _ address: SocketAddress, weight: Int, _ record: ServerRecord?
+        _ id: ServerID, _ address: SocketAddress, weight: Int, connectionsMax: Int?, _ record: ServerRecord?
     ) -> ActiveServer {
         ActiveServer(
             id: id, name: id.description, address: address, weight: record?.weight ?? weight,
-            admin: record?.admin ?? .ready, health: record?.health ?? .unknown, reason: record?.reason ?? "",
+            connectionsMax: connectionsMax ?? 0, admin: record?.admin ?? .ready, health: record?.health ?? .unknown,
+            reason: record?.reason ?? "",
             sinceMs: record?.sinceMs ?? 0)
     }
 
@@ -66,7 +74,8 @@ struct ServerList: Sendable, Equatable {
                     servers: servers.map { server in
                         ServerRoute(
                             id: server.name, address: server.address, weight: server.weight,
-                            usable: server.health == .up && server.admin == .ready && !isOutHere(server.name))
+                            usable: server.health == .up && server.admin == .ready && !isOutHere(server.name),
+                            connectionsMax: server.connectionsMax)
                     })
             })
     }
@@ -92,6 +101,7 @@ extension Configuration {
     /// What the data plane needs to know of the file.
     func proxySettings(workers: Int) -> ProxySettings {
         var timeouts = ProxyTimeouts()
+        timeouts.queueMs = self.timeouts.queue.wholeMilliseconds
         timeouts.connectMs = self.timeouts.connect.wholeMilliseconds
         timeouts.requestMs = self.timeouts.request.wholeMilliseconds
         timeouts.clientMs = self.timeouts.client.wholeMilliseconds
@@ -122,6 +132,7 @@ extension Configuration.Frontend {
                 name: name, address: $0, mode: mode == .tcp ? .tcp : .http, backend: backend,
                 acceptProxy: acceptProxy.map(\.network), sources: perSource?.limits)
             clients.apply(to: &settings)
+            settings.connectionsMax = maxConnections
             return settings
         }
     }
@@ -134,7 +145,9 @@ extension Configuration.Backend {
             case .roundrobin: .roundRobin
             case .leastconn: .leastConnections
             }
-        return BackendSettings(name: name, balance: balance, sendProxy: sendProxy?.version)
+        var settings = BackendSettings(name: name, balance: balance, sendProxy: sendProxy?.version)
+        settings.queueMax = capacity.queue
+        return settings
     }
 }
 

@@ -72,6 +72,7 @@ enum PageTables {
         page.text(backend.name)
         page.element("small", " \(backend.balance), \(backend.servers.count) servers")
         page.raw("</h2>")
+        if let waiting = backend.queue.text { page.element("p", waiting, ["class": "odd"]) }
         let titles = [
             ("server", ""), ("verdict", ""), ("seen by", ""), ("state", "acts"), ("weight", ""), ("requests/s", "n"),
             ("last 2 min", ""), ("p50", "n"), ("p99", "n"), ("sessions", "n"), ("requests", "n"), ("errors", "n"),
@@ -117,7 +118,13 @@ enum PageTables {
         page.cell("last 2 min", "wide") { $0.spark(work.trace, "Requests per second") }
         page.cell("p50", span(work.p50Seconds), "n")
         page.cell("p99", span(work.p99Seconds), "n")
-        page.cell("sessions", String(work.sessions), "n")
+        let isFull = server.maxConnections > 0 && server.sessions >= server.maxConnections
+        page.cell("sessions", isFull ? "n odd" : "n") { page in
+            page.text(String(work.sessions))
+            if server.maxConnections > 0 {
+                page.element("small", "here \(server.sessions) of \(server.maxConnections)")
+            }
+        }
         page.cell("requests", "n") { page in
             page.text(StatusText.short(work.requests))
             if work.retries > 0 { page.element("small", "\(StatusText.short(work.retries)) retried") }

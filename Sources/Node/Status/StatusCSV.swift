@@ -22,7 +22,10 @@ enum StatusCSV {
         let frontends = report.traffic.frontends
         for (index, frontend) in frontends.enumerated() {
             // What is counted for all frontends together is that of a frontend only when there is just one.
-            text += row(.frontend, frontend.name, "FRONTEND", index, frontends.count == 1 ? figures(report) : [:])
+            var values = frontends.count == 1 ? figures(report) : [:]
+            values["scur"] = String(frontend.connections)
+            if frontend.maxConnections > 0 { values["slim"] = String(frontend.maxConnections) }
+            text += row(.frontend, frontend.name, "FRONTEND", index, values)
         }
         for (index, backend) in report.backends.enumerated() {
             let place = frontends.count + index
@@ -68,6 +71,7 @@ enum StatusCSV {
             "status": status(server), "act": server.health == "up" ? "1" : "0", "bck": "0",
             "lastchg": String(Int(max(0, min(server.sinceSeconds, 1e9)))), "last_chk": server.reason,
         ]
+        if server.maxConnections > 0 { values["slim"] = String(server.maxConnections) }
         if let seconds = server.checkSeconds { values["check_duration"] = JSONWriter.text(seconds * 1000, decimals: 0) }
         return values
     }
@@ -76,7 +80,8 @@ enum StatusCSV {
         func sum(_ part: (StatusReport.Server) -> UInt64) -> String { String(backend.servers.map(part).reduce(0, +)) }
         let up = backend.servers.filter { $0.health == "up" && $0.admin == "ready" }
         return [
-            "scur": String(backend.servers.map(\.sessions).reduce(0, +)), "stot": sum(\.requests),
+            "qcur": String(backend.queue.length), "scur": String(backend.servers.map(\.sessions).reduce(0, +)),
+            "stot": sum(\.requests),
             "lbtot": sum(\.requests), "eresp": sum(\.errors), "wretr": sum(\.retries),
             "status": up.isEmpty ? "DOWN" : "UP", "act": String(up.count), "bck": "0",
             "weight": String(up.map(\.weight).reduce(0, +)),

@@ -9,6 +9,7 @@ enum StatusMetrics {
         writeNode(report, to: &writer)
         writeMembers(report, to: &writer)
         writeServers(report, to: &writer)
+        writeQueues(report, to: &writer)
         writeTraffic(report.traffic, to: &writer)
         writeElections(report.elections, to: &writer)
         writeGossip(report.gossip, to: &writer)

@@ -22,9 +22,12 @@ extension StatusReport {
         leaseRemainingMs = Int(clamping: root["leaseRemainingMs"].count)
         nodes = root["nodes"].elements.map(Peer.init)
         backends = root["backends"].elements.map {
-            Backend(
+            var backend = Backend(
                 name: $0["name"].text ?? "", balance: $0["balance"].text ?? "",
                 servers: $0["servers"].elements.map(Server.init))
+            backend.queue.length = Int(clamping: $0["queue"]["length"].count)
+            backend.queue.longestWaitMs = Int(clamping: $0["queue"]["longestWaitMs"].count)
+            return backend
         }
         events = root["events"].elements.map {
             StatusEvent(

@@ -99,6 +99,8 @@ struct StatusReport: Sendable, Equatable {
         var name: String
         var balance: String = "roundrobin"
         var servers: [Server]
+        /// Requests that wait at this node for a place at a server.
+        var queue = Queue()
     }
 
     struct Server: Sendable, Equatable {
@@ -109,6 +111,8 @@ struct StatusReport: Sendable, Equatable {
         /// `ready`, `drain`, `maint`.
         var admin: String
         var weight: Int
+        /// Sessions it may have from each node; 0: any number.
+        var maxConnections: Int = 0
         var reason: String
         /// Since the verdict last changed.
         var sinceSeconds: Double
@@ -205,6 +209,12 @@ struct StatusReport: Sendable, Equatable {
         var name: String
         var address: String
         var backend: String
+        /// Clients at this node, and how many it may have; 0: any number.
+        var connections = 0
+        var maxConnections = 0
+        /// Workers that don't accept because it has as many, and how often one stopped.
+        var pausedWorkers = 0
+        var pauses: UInt64 = 0
     }
 
     struct Storage: Sendable, Equatable {
@@ -344,6 +354,7 @@ extension StatusReport.Backend {
             writer.field("name", name)
             writer.field("balance", balance)
             writer.array("servers") { writer in for server in servers { server.write(to: &writer) } }
+            queue.write(to: &writer)
         }
     }
 }
@@ -356,6 +367,7 @@ extension StatusReport.Server {
             writer.field("health", health)
             writer.field("admin", admin)
             writer.field("weight", weight)
+            if maxConnections > 0 { writer.field("maxConnections", maxConnections) }
             writer.field("reason", reason)
             writer.field("sinceSeconds", sinceSeconds, decimals: 1)
             writer.object("views") { writer in for view in views { writer.field(view.node, view.health) } }
@@ -411,6 +423,10 @@ extension StatusReport.Traffic {
                     writer.field("name", frontend.name)
                     writer.field("address", frontend.address)
                     writer.field("backend", frontend.backend)
+                    writer.field("connections", frontend.connections)
+                    if frontend.maxConnections > 0 { writer.field("maxConnections", frontend.maxConnections) }
+                    writer.field("pausedWorkers", frontend.pausedWorkers)
+                    writer.field("pauses", frontend.pauses)
                 }
             }
         }

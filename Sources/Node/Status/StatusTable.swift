@@ -72,6 +72,9 @@ struct StatusTable {
         rows.append([
             Cell("requests \(traffic.requests), in flight \(traffic.requestsInFlight), clients \(traffic.connections)")
         ])
+        for backend in report.backends {
+            if let text = backend.queue.text { rows.append([Cell("\(backend.name): \(text)", .odd)]) }
+        }
         return rows + report.problems.map { [Cell("! \($0)", .bad)] }
     }
 

@@ -32,6 +32,8 @@ struct Balancer {
     private var isEven = true
     private var turn = 0
     private var avoided = 0
+    /// Whether the last `choose` found a server that had no place left, and none that had.
+    private(set) var isFull = false
 
     init(_ balance: Balance) { self.balance = balance }
 
@@ -55,13 +57,17 @@ struct Balancer {
         turn = updated.isEmpty ? 0 : turn % updated.count
     }
 
-    /// The slot of the server for the next request; nil when every one is in `tried`.
-    mutating func choose(nowMs: UInt64, tried: TriedServers) -> Int? {
-        if avoided == 0 && tried.isEmpty && isEven && balance == .roundRobin {
+    /// The slot of the server for the next request; nil when every one is in `tried`, or full (then `isFull`).
+    /// - Parameter places: says which servers have no place left; nil: all have.
+    mutating func choose(nowMs: UInt64, tried: TriedServers, places: Places? = nil) -> Int? {
+        isFull = false
+        if avoided == 0 && tried.isEmpty && isEven && balance == .roundRobin && places == nil {
             return takeTurn()
         }
         if avoided > 0 { endAvoidance(nowMs) }
-        return choose(tried, avoiding: true) ?? (avoided > 0 ? choose(tried, avoiding: false) : nil)
+        if let chosen = choose(tried, avoiding: true, places) { return chosen }
+        // A full one will have a place sooner than one that fails answers.
+        return avoided > 0 && !isFull ? choose(tried, avoiding: false, places) : nil
     }
 
     private mutating func takeTurn() -> Int? {
@@ -70,7 +76,7 @@ struct Balancer {
         return Int(candidates[turn].slot)
     }
 
-    private mutating func choose(_ tried: TriedServers, avoiding: Bool) -> Int? {
+    private mutating func choose(_ tried: TriedServers, avoiding: Bool, _ places: Places?) -> Int? {
         var best = -1
         var sum: Int32 = 0
         // Start after the last choice, so that equals take turns.
@@ -80,6 +86,10 @@ struct Balancer {
             if index >= candidates.count { index = 0 }
             if avoiding && candidates[index].avoidUntilMs != 0 { continue }
             if !tried.isEmpty && tried.contains(candidates[index].slot) { continue }
+            if let places, places.isFull(.server(Int(candidates[index].slot))) {
+                isFull = true
+                continue
+            }
             if balance == .roundRobin {
                 sum += candidates[index].weight
                 candidates[index].credit += candidates[index].weight
@@ -87,6 +97,7 @@ struct Balancer {
             if best < 0 || isBetter(candidates[index], than: candidates[best]) { best = index }
         }
         guard best >= 0 else { return nil }
+        isFull = false
         if balance == .roundRobin { candidates[best].credit -= sum }
         turn = best
         return Int(candidates[best].slot)

@@ -9,6 +9,8 @@ struct RouteEntry: Sendable, Equatable {
     let address: SocketAddress
     let weight: Int
     let usable: Bool
+    /// 0: any number.
+    let connectionsMax: Int
 }
 
 /// The servers of a backend, by its slot.

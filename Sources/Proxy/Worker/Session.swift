@@ -6,6 +6,7 @@
 //   state       waits for                          deadline      then
 //   idle        a request's first byte             keepAlive*    closed in silence
 //   head        the rest of the request head       request       408, closed
+//   queued      a place at a server                queue         503
 //   connecting  the server's accept                connect       another server, or 504
 //   exchanging  body upwards, response downwards   client/server 408/504 or cut, see below
 //   tunnel      bytes either way (TCP, after 101)  tunnel        reset
@@ -16,6 +17,7 @@
 //                         │          ▲  │          │  └──▶ tunnel ─▶ closed
 //                         │          └──┴──────────┘ retry: connect failed, or closed before a response byte
 //                         └─▶ exchanging without a server: an answer of our own is being sent
+//   queued stands before connecting when every server is full.
 //   * a connection that has not had a request yet has `request` instead.
 //
 // exchanging waits, in this order, for: the client to take response bytes (client), the client to send more of its
@@ -25,7 +27,7 @@
 // moved less than asked, and set again by the next event. A peer's end keeps `isReadable` until it has been read.
 
 enum SessionState: UInt8 {
-    case idle, head, connecting, exchanging, tunnel, preface, lingering
+    case idle, head, queued, connecting, exchanging, tunnel, preface, lingering
 }
 
 /// A client connection.
@@ -82,6 +84,10 @@ struct Session: BitwiseCopyable {
 
     /// The connection to a server, -1 when there is none.
     var link: Int32 = -1
+    /// The server of whose limited places it has one, -1 when there is none.
+    var place: Int32 = -1
+    /// It has one of its frontend's limited places.
+    var holdsPlace = false
     var tried = TriedServers()
     /// When the server was chosen, in microseconds: the turn's time.
     var chosenUs: UInt64 = 0
@@ -182,6 +188,8 @@ struct ServerState: BitwiseCopyable {
     var epoch: UInt32 = 0
     var backend: Int32 = -1
     var isUsable = false
+    /// Its places are counted.
+    var isLimited = false
     var inFlight: Int32 = 0
     var firstIdle: Int32 = -1
     var lastIdle: Int32 = -1

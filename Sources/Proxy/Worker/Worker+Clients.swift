@@ -17,11 +17,17 @@ extension Worker {
                 pauseAccepting(.full)
                 return false
             }
+            let isLimited = frontends[frontend].isLimited
+            if isLimited, !places.take(.frontend(frontend)) {
+                pauseFrontend(frontend)
+                return false
+            }
             let (accepted, code) = System.accept(frontends[frontend].listener, &peer)
             if let descriptor = accepted {
-                openSession(descriptor, frontend, peer)
+                openSession(descriptor, frontend, peer, holdsPlace: isLimited)
                 continue
             }
+            if isLimited { releaseFrontend(frontend) }
             switch code {
             // Clients that went away while they waited (accept(2) says to treat network errors alike).
             case ECONNABORTED, EINTR, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH:
@@ -50,7 +56,7 @@ extension Worker {
     }
 
     mutating func listen(_ frontend: Int) {
-        guard frontends[frontend].listener >= 0 else { return }
+        guard frontends[frontend].listener >= 0, !frontends[frontend].isPaused else { return }
         do {
             try reactor.registerForReading(
                 frontends[frontend].listener, Token(kind: TokenKind.listener, slot: frontend))
@@ -59,13 +65,20 @@ extension Worker {
         }
     }
 
-    private mutating func openSession(_ descriptor: Int32, _ frontend: Int, _ peer: SocketAddress) {
+    /// - Parameter holdsPlace: one of the frontend's limited places was taken for it.
+    private mutating func openSession(
+        _ descriptor: Int32, _ frontend: Int, _ peer: SocketAddress, holdsPlace: Bool
+    ) {
         var source: UInt64 = 0
         let namesClient = sendsHeader(peer, to: frontend)
-        if !namesClient, !admitConnection(frontend, peer, &source) { return System.close(descriptor) }
+        if !namesClient, !admitConnection(frontend, peer, &source) {
+            if holdsPlace { releaseFrontend(frontend) }
+            return System.close(descriptor)
+        }
         let slot = sessions.insert(
             Session(descriptor: descriptor, frontend: Int32(frontend), peer: peer, isTCP: frontends[frontend].isTCP))
         sessions[slot].source = source
+        sessions[slot].holdsPlace = holdsPlace
         counters.add(.connections, frontend: frontend)
         counters.add(.accepted)
         counters.add(.connections)
@@ -286,7 +299,9 @@ extension Worker {
         breakLog(slot)
         forgetSource(slot)
         if sessions[slot].tunnel >= 0 { closeTunnel(slot) }
+        if sessions[slot].state == .queued { abandonQueue(slot) }
         dropLink(slot)
+        if sessions[slot].holdsPlace { releaseFrontend(Int(sessions[slot].frontend)) }
         if sessions[slot].state == .idle { counters.add(.idle, -1) }
         if sessions[slot].isBusy { endRequest(slot) }
         counters.add(.connections, frontend: Int(sessions[slot].frontend), -1)

@@ -15,6 +15,8 @@ extension Worker {
     }
 
     private mutating func clientEvent(_ slot: Int, _ readiness: Readiness) {
+        // Who only ended its stream may be waiting for its answer.
+        if readiness.contains(.hungUp), sessions[slot].state == .queued { return abortSession(slot) }
         if readiness.contains(.failed) {
             guard sessions[slot].state == .tunnel else { return abortSession(slot) }
             tunnels[Int(sessions[slot].tunnel)].clientBroke = true
@@ -24,7 +26,7 @@ extension Worker {
         if readiness.contains(.writable) { sessions[slot].isWritable = true }
         switch sessions[slot].state {
         case .idle, .head: readRequest(slot)
-        case .connecting: break
+        case .queued, .connecting: break
         case .exchanging: pump(slot)
         case .tunnel: pumpTunnel(slot)
         case .preface: readPreface(slot)
@@ -60,7 +62,7 @@ extension Worker {
                 tunnels[Int(sessions[token.slot].tunnel)].isPending = false
                 pumpTunnel(token.slot)
             case .exchanging: pumpResponse(token.slot)
-            case .connecting, .preface, .lingering: break
+            case .queued, .connecting, .preface, .lingering: break
             }
         }
         pending.removeFirst(count)
@@ -70,9 +72,10 @@ extension Worker {
 
     /// How long the reactor may wait.
     func waitMs() -> Int32 {
-        if !pending.isEmpty { return 0 }
+        if !pending.isEmpty || !dueQueues.isEmpty || mustResume { return 0 }
         var wait = timers.waitMs(nowMs: nowMs) ?? 60_000
         if listenersPaused { wait = min(wait, Int(ProxyLimits.acceptPauseMs)) }
+        if waits.count > 0 || pausedFrontends > 0 { wait = min(wait, Int(ProxyLimits.queueTickMs)) }
         if idleLinks > 0 { wait = min(wait, 1_000) }
         if unwatchedFrom < unwatched.count { wait = min(wait, Int(ProxyLimits.unwatchedMs)) }
         if nextLeaveMs != .max { wait = min(wait, Int(nextLeaveMs - min(nextLeaveMs, nowMs))) }
@@ -83,6 +86,7 @@ extension Worker {
         while let slot = timers.next(nowMs: nowMs) { expired(slot) }
         if unwatchedFrom < unwatched.count { watchLongLived() }
         if listenersPaused, nowMs >= resumeAcceptMs, !isFull { resumeAccepting() }
+        if waits.count > 0 || pausedFrontends > 0, nowMs >= queueTickMs { tickQueues() }
         if idleLinks > 0, nowMs >= purgeMs { purgeIdle() }
         if nowMs >= nextLeaveMs { endLeaving() }
     }
@@ -100,6 +104,8 @@ extension Worker {
             counters.add(.slowHeads)
             logCause(slot, .clientTimeout)
             answer(slot, .requestTimeout, keepingAlive: false)
+        case .queued:
+            queueTimedOut(slot)
         case .connecting:
             sessions[slot].timedOut = true
             connectFailed(Int(sessions[slot].link), isLocal: false)
@@ -138,6 +144,8 @@ extension Worker {
         for entry in mail.leaving { installLeaving(entry) }
         if let settings = mail.settings { install(settings) }
         if let routes = mail.routes { install(routes) }
+        // Another worker may have freed a place.
+        serveAllSoon()
         if mail.closeIdle { closeIdleSessions() }
     }
 

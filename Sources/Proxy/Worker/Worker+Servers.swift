@@ -14,6 +14,7 @@ extension Worker {
     /// Backends that it doesn't name were removed: requests that are still on them may try the servers they had.
     mutating func install(_ routes: [BackendRoute]) {
         for index in servers.indices { servers[index].isUsable = false }
+        var hasNewLimit = false
         for route in routes where route.slot < backends.count {
             for entry in route.servers {
                 while servers.count <= entry.slot { servers.append(ServerState()) }
@@ -24,6 +25,8 @@ extension Worker {
                 }
                 servers[entry.slot].backend = Int32(route.slot)
                 servers[entry.slot].isUsable = entry.usable
+                if entry.connectionsMax > 0, !servers[entry.slot].isLimited { hasNewLimit = true }
+                servers[entry.slot].isLimited = entry.connectionsMax > 0
             }
         }
         for index in servers.indices where !servers[index].isUsable { closeIdleLinks(index) }
@@ -31,7 +34,9 @@ extension Worker {
             backends[route.slot].balancer.update(
                 route.servers.filter { $0.usable && $0.weight > 0 }
                     .map { (slot: $0.slot, weight: $0.weight, inFlight: Int(servers[$0.slot].inFlight)) })
+            backends[route.slot].isLimited = route.servers.contains { $0.connectionsMax > 0 }
         }
+        if hasNewLimit { countPresent() }
     }
 
     // MARK: choosing
@@ -39,25 +44,61 @@ extension Worker {
     /// Sends the session's request to a server of its backend, or answers it when there is none.
     mutating func route(_ slot: Int) {
         let backend = Int(sessions[slot].backend)
+        // Nobody overtakes those who wait, but for who has waited already and whose server failed.
+        if backends[backend].isLimited, sessions[slot].tried.isEmpty, places.isAwaited(.backend(backend)) {
+            return enqueue(slot)
+        }
+        sendOn(slot)
+    }
+
+    mutating func sendOn(_ slot: Int) {
         while true {
-            guard let server = backends[backend].balancer.choose(nowMs: nowMs, tried: sessions[slot].tried) else {
-                return giveUp(slot)
+            switch choose(slot) {
+            case .server(let server): if begin(slot, at: server) { return }
+            case .full: return enqueue(slot)
+            case .none: return giveUp(slot)
             }
-            // A request that can't be repeated gets a pooled connection only after another look at it.
-            if !sessions[slot].isTCP, !sessions[slot].sendsHeader,
-                let link = takeIdle(server, looking: !sessions[slot].isIdempotent)
-            {
-                attach(slot, link, server)
-                sessions[slot].state = .exchanging
-                return pump(slot)
-            }
-            if connect(slot, server) { return }
-            sessions[slot].tried.insert(Int32(server))
-            if !spendRetry(slot, server) { return giveUp(slot) }
         }
     }
 
-    private mutating func giveUp(_ slot: Int) {
+    enum Choice {
+        /// One of its places was taken, if they are limited.
+        case server(Int)
+        /// Every server is full.
+        case full
+        case none
+    }
+
+    @inline(__always) mutating func choose(_ slot: Int) -> Choice {
+        let backend = Int(sessions[slot].backend)
+        let limits = backends[backend].isLimited ? places : nil
+        while true {
+            let chosen = backends[backend].balancer.choose(nowMs: nowMs, tried: sessions[slot].tried, places: limits)
+            guard let chosen else { return backends[backend].balancer.isFull ? .full : .none }
+            // Another worker may have taken the last place since.
+            if takePlace(slot, chosen) { return .server(chosen) }
+        }
+    }
+
+    /// Sends the session's request to a server. False when that failed at once and another one may be tried.
+    mutating func begin(_ slot: Int, at server: Int) -> Bool {
+        // A request that can't be repeated gets a pooled connection only after another look at it.
+        if !sessions[slot].isTCP, !sessions[slot].sendsHeader,
+            let link = takeIdle(server, looking: !sessions[slot].isIdempotent)
+        {
+            attach(slot, link, server)
+            sessions[slot].state = .exchanging
+            pump(slot)
+            return true
+        }
+        if connect(slot, server) { return true }
+        sessions[slot].tried.insert(Int32(server))
+        if spendRetry(slot, server) { return false }
+        giveUp(slot)
+        return true
+    }
+
+    mutating func giveUp(_ slot: Int) {
         if sessions[slot].tried.isEmpty { logCause(slot, .server, .connect) }
         if sessions[slot].isTCP { return refuseStream(slot) }
         let answer: LocalAnswer =
@@ -100,6 +141,7 @@ extension Worker {
         } catch {
             logCause(slot, .server, .connect)
             dropLink(slot)
+            releasePlace(slot)
             noteFailure(server, isLocal: Self.isLocal(error.code))
             return false
         }
@@ -173,7 +215,11 @@ extension Worker {
         let server = Int(links[link].server)
         let wasReused = links[link].isReused
         logCause(slot, .server, .head)
+        // Kept for another connection to the same server.
+        let place = sessions[slot].place
+        sessions[slot].place = -1
         dropLink(slot)
+        sessions[slot].place = place
         let mayRepeat =
             sessions[slot].request.hasBuffer && (sessions[slot].requestSent == 0 || sessions[slot].isIdempotent)
         if wasReused && mayRepeat {
@@ -184,6 +230,7 @@ extension Worker {
         } else {
             noteFailure(server, isLocal: false)
         }
+        releasePlace(slot)
         sessions[slot].tried.insert(Int32(server))
         sessions[slot].requestSent = 0
         if mayRepeat, spendRetry(slot, server) { route(slot) } else { giveUp(slot) }
@@ -216,6 +263,7 @@ extension Worker {
         sessions[slot].link = -1
         links[link].session = -1
         servers[server].inFlight -= 1
+        releasePlace(slot)
         backends[Int(servers[server].backend)].balancer.count(server, -1)
         counters.add(.sessions, slot: server, -1)
     }

@@ -21,6 +21,7 @@ extension Worker {
             leave(slot)
         }
         for entry in settings.frontends { install(entry) }
+        countPresent()
         tables.rebuild(&frontends, buffers)
         counters.set(.generation, settings.generation)
     }
@@ -67,6 +68,7 @@ extension Worker {
 
     private mutating func stopListening(_ slot: Int) {
         guard frontends[slot].listener >= 0 else { return }
+        endPause(slot)
         reactor.unregister(frontends[slot].listener)
         frontends[slot].listener = -1
         // The last reference to a socket closes it.

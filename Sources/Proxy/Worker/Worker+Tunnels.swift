@@ -27,6 +27,7 @@ extension Worker {
         sessions[slot].backend = backend
         sessions[slot].sendsHeader = backends[Int(backend)].sendProxy != nil
         sessions[slot].isBusy = true
+        sessions[slot].state = .connecting
         counters.add(.requests)
         counters.add(.inFlight)
         counters.add(.inFlight, backend: Int(backend))
@@ -39,8 +40,12 @@ extension Worker {
 
     /// Ends a TCP session that has no server: reset, because an orderly end would pass for an answer.
     mutating func refuseStream(_ slot: Int) {
-        counters.add(.errors)
         logCause(slot, sessions[slot].timedOut ? .serverTimeout : .server, .connect)
+        resetStream(slot)
+    }
+
+    mutating func resetStream(_ slot: Int) {
+        counters.add(.errors)
         System.resetOnClose(sessions[slot].descriptor)
         closeSession(slot)
     }

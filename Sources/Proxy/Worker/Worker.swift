@@ -12,6 +12,7 @@
 //   Worker+Events    readiness, deadlines, mail
 //   Worker+Protection limits per source, slow clients
 //   Worker+Log       what the access log is told
+//   Worker+Queues    limits on connections, requests that wait for a server
 //   Worker+Settings  new settings while it runs
 
 struct Worker: ~Copyable {
@@ -39,6 +40,19 @@ struct Worker: ~Copyable {
     let sourceTable: SourceTable
     let sourceCounts: SourceCounts
     let sourceHash: SourceHash
+    /// Keeps the words that `places` changes, for all workers.
+    let placeTable: PlaceTable
+    let places: Places
+    /// Its number among the workers, and what wakes each of them.
+    let index: Int
+    let wakes: [Int32]
+    var waits = WaitTable()
+    /// Backends, by slot, whose queue is to be looked at in this turn.
+    var dueQueues: ContiguousArray<Int32> = []
+    var queueTickMs: UInt64 = 0
+    /// Frontends that have as many clients as they may have, and whether to look if they still do.
+    var pausedFrontends = 0
+    var mustResume = false
     /// Keeps the sockets of `frontends` open, by slot.
     var listeners: ContiguousArray<ListenerSocket?> = []
     /// When the next frontend that was removed stops listening; `.max` when none was.
@@ -102,6 +116,10 @@ struct Worker: ~Copyable {
         sourceTable = shared.sources
         sourceCounts = shared.sources.counts
         sourceHash = shared.hash
+        placeTable = shared.places
+        places = shared.places.places
+        self.index = index
+        wakes = shared.wakes
         log = RequestLog(ring: shared.log.rings[index], capacity: settings.limits.connectionPlaces)
         logWake = shared.log.wake
         nowUs = System.bootNanoseconds() / 1_000
@@ -135,6 +153,7 @@ struct Worker: ~Copyable {
             }
             servePending()
             expireTimers()
+            if !dueQueues.isEmpty || mustResume { serveQueues() }
             if log.hasNews, log.mustWake() { System.signal(logWake) }
         }
         closeEverything()

@@ -20,6 +20,9 @@ struct WorkerShares: Sendable {
     let sources: SourceTable
     let hash: SourceHash
     let log: AccessLog
+    let places: PlaceTable
+    /// Of the workers' mailboxes.
+    let wakes: [Int32]
 }
 
 struct FrontendEntry: Sendable {
@@ -48,6 +51,9 @@ struct FrontendState: BitwiseCopyable {
     var isLeaving = true
     /// Its clients are under limits: `Worker.sourceLimits`.
     var limitsSources = false
+    /// Its clients are counted, all workers together; it has all it may have, and doesn't accept.
+    var isLimited = false
+    var isPaused = false
     /// When it stops listening, if it is leaving and still listens.
     var leaveMs = UInt64.max
     var policy = FieldPolicy()
@@ -67,6 +73,7 @@ struct FrontendState: BitwiseCopyable {
         isTCP = entry.settings.mode == .tcp
         isLeaving = false
         limitsSources = entry.settings.sources != nil
+        isLimited = entry.settings.connectionsMax != nil
         leaveMs = .max
         policy = FieldPolicy(style: entry.settings.forwarded, hides: entry.settings.hides)
     }
@@ -79,6 +86,13 @@ struct BackendState {
     var host = Stretch()
     /// The PROXY header that its servers get.
     var sendProxy: ProxyVersion?
+    /// One of its servers has a limit.
+    var isLimited = false
+    /// Requests that wait for a place at one of its servers, and how many may.
+    var queue = WaitQueue()
+    var queueMax = 0
+    /// It stands in the worker's list of queues to be looked at.
+    var isDue = false
 
     init(_ settings: BackendSettings) { balancer = Balancer(settings.balance) }
 
@@ -86,5 +100,6 @@ struct BackendState {
     mutating func adopt(_ settings: BackendSettings) {
         if balancer.balance != settings.balance { balancer = Balancer(settings.balance) }
         sendProxy = settings.sendProxy
+        queueMax = settings.queueMax
     }
 }
