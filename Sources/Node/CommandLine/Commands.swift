@@ -5,6 +5,7 @@ enum Commands {
     static let all: [Subcommand] = [
         RunCommand.command,
         CheckCommand.command,
+        ImportCommand.command,
         StatusCommand.command,
         WatchCommand.command,
         AdminCommands.drain, AdminCommands.ready, AdminCommands.maint, AdminCommands.weight,
