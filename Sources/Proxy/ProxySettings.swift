@@ -190,6 +190,8 @@ public struct ProxyLimits: Sendable, Equatable {
     static let acceptPauseMs: UInt64 = 100
     /// How long a new client may stay unregistered with the reactor: most short connections end before.
     static let unwatchedMs: UInt64 = 100
+    /// So many of them; more are registered at once. Enough for 80,000 new clients a second.
+    static let unwatchedMax = 16_384
     /// How long a refused client may go on sending before the connection is cut, in milliseconds (RFC 9112, 9.6).
     static let lingerMs: UInt64 = 1_000
     /// What a worker keeps of the access log until the log's thread takes it: about 15,000 lines.

@@ -2,7 +2,8 @@
 //
 // A connection takes a buffer when bytes arrive and gives it back when they have left, so an idle one has none. There
 // are small buffers without limit (connections are limited) and a few large ones for long bodies. The last given back
-// is the first taken: it is still in the cache. Every operation checks its bounds.
+// is the first taken: it is still in the cache. What a peak needed is given back to the system bit by bit (`trim`), not as
+// soon as it is free: a load that goes up and down would pay for that with every request. Every operation checks its bounds.
 // Unsafe code is allowed in this file (see TidyTests).
 
 import CLinux
@@ -23,20 +24,25 @@ struct BufferPool: ~Copyable {
     let smallBytes: Int
     private let places: Int
     private let memory: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+    /// Free small buffers: those that have memory, the last given back last, and those that have none.
     private let free: UnsafeMutablePointer<Int32>
+    private let bare: UnsafeMutablePointer<Int32>
     // WHY: behind a pointer, so that taking a buffer doesn't count as changing the pool: a worker can then use the pool
     // and its own other parts in one expression.
     private let counts: UnsafeMutablePointer<Counts>
 
     private struct Counts: BitwiseCopyable {
         var free = 0
+        /// The least that `free` was since the last `trim`.
+        var leastFree = 0
+        var bare = 0
         var made = ProxyLimits.largeBuffersMax
         /// A bit per large buffer.
         var freeLarge: UInt64 = (1 << UInt64(ProxyLimits.largeBuffersMax)) - 1
     }
 
-    /// Free small buffers that keep their memory.
-    private static let keptMax = 256
+    /// Free small buffers that always keep their memory.
+    private static let keptMin = 64
 
     /// - Parameter smallMax: more than can ever be taken at one time.
     init(smallBytes: Int, smallMax: Int) {
@@ -45,6 +51,7 @@ struct BufferPool: ~Copyable {
         places = smallMax + ProxyLimits.largeBuffersMax
         memory = .allocate(capacity: places)
         free = .allocate(capacity: places)
+        bare = .allocate(capacity: places)
         counts = .allocate(capacity: 1)
         counts.initialize(to: Counts())
         for place in 0..<ProxyLimits.largeBuffersMax { (memory + place).initialize(to: nil) }
@@ -54,8 +61,12 @@ struct BufferPool: ~Copyable {
         for place in 0..<counts.pointee.made { memory[place]?.deallocate() }
         memory.deallocate()
         free.deallocate()
+        bare.deallocate()
         counts.deallocate()
     }
+
+    /// Small buffers that have memory, taken or free.
+    var withMemory: Int { counts.pointee.made - ProxyLimits.largeBuffersMax - counts.pointee.bare }
 
     // MARK: taking and giving
 
@@ -63,15 +74,38 @@ struct BufferPool: ~Copyable {
         let place: Int
         if counts.pointee.free > 0 {
             counts.pointee.free -= 1
-            place = Int(free[counts.pointee.free])
+            counts.pointee.leastFree = min(counts.pointee.leastFree, counts.pointee.free)
+            return free[counts.pointee.free]
+        }
+        if counts.pointee.bare > 0 {
+            counts.pointee.bare -= 1
+            place = Int(bare[counts.pointee.bare])
         } else {
             precondition(counts.pointee.made < places)
             place = counts.pointee.made
             counts.pointee.made += 1
             (memory + place).initialize(to: nil)
         }
-        if memory[place] == nil { memory[place] = .allocate(byteCount: smallBytes, alignment: 64) }
+        memory[place] = .allocate(byteCount: smallBytes, alignment: 64)
         return Int32(place)
+    }
+
+    /// Gives the system half of the memory that nobody has needed since the last call: that which was unused for longest.
+    /// Called once a second, it returns a peak's memory within some seconds.
+    func trim() {
+        let count = (counts.pointee.leastFree - Self.keptMin + 1) / 2
+        counts.pointee.leastFree = counts.pointee.free
+        guard count > 0 else { return }
+        for index in 0..<count {
+            let place = free[index]
+            memory[Int(place)]?.deallocate()
+            memory[Int(place)] = nil
+            (bare + counts.pointee.bare).initialize(to: place)
+            counts.pointee.bare += 1
+        }
+        counts.pointee.free -= count
+        counts.pointee.leastFree -= count
+        memmove(free, free + count, counts.pointee.free * MemoryLayout<Int32>.stride)
     }
 
     /// A large buffer; nil when all are taken.
@@ -90,10 +124,6 @@ struct BufferPool: ~Copyable {
         if isLarge(buffer) {
             counts.pointee.freeLarge |= 1 << UInt64(place)
             return
-        }
-        if counts.pointee.free >= Self.keptMax {
-            memory[place]?.deallocate()
-            memory[place] = nil
         }
         (free + counts.pointee.free).initialize(to: buffer)
         counts.pointee.free += 1

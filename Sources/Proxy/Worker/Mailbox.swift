@@ -42,14 +42,17 @@ struct Mail: Sendable {
 final class Mailbox: Sendable {
     /// Readable when there is mail.
     let descriptor: Int32
-    private let mail = Mutex((content: Mail(), isPinged: false))
+    private let mail = Mutex((content: Mail(), hasNews: false, isPinged: false))
 
     init() throws(SystemError) { descriptor = try System.eventDescriptor() }
 
     deinit { System.close(descriptor) }
 
     func post(_ change: (inout Mail) -> Void) {
-        mail.withLock { change(&$0.content) }
+        mail.withLock {
+            change(&$0.content)
+            $0.hasNews = true
+        }
         System.signal(descriptor)
     }
 
@@ -63,15 +66,18 @@ final class Mailbox: Sendable {
         return isAnswered
     }
 
-    func take() -> Mail {
+    /// What was posted since the last call; nil when the worker was only pinged.
+    func take() -> Mail? {
         System.drain(descriptor)
         return mail.withLock {
+            $0.isPinged = false
+            guard $0.hasNews else { return nil }
+            $0.hasNews = false
             let taken = $0.content
             $0.content.settings = nil
             $0.content.leaving = []
             $0.content.routes = nil
             $0.content.closeIdle = false
-            $0.isPinged = false
             return taken
         }
     }

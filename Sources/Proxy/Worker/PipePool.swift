@@ -20,7 +20,12 @@ struct PipePool: ~Copyable {
     private var retryMs: UInt64 = 0
     private let pipesMax: Int
 
-    init(max: Int = ProxyLimits.pipesMax) { pipesMax = max }
+    init(max: Int = ProxyLimits.pipesMax) {
+        pipesMax = max
+        pipes.reserveCapacity(max)
+        free.reserveCapacity(max)
+        vacant.reserveCapacity(max)
+    }
 
     deinit {
         for pipe in pipes where pipe.reading >= 0 {

@@ -27,7 +27,9 @@ struct TimerWheel: ~Copyable {
     /// Every tick up to this one has been looked at.
     private var current: UInt64
 
-    init(nowMs: UInt64) {
+    /// - Parameter capacity: slots that memory is reserved for; touched as far as they are used.
+    init(nowMs: UInt64, capacity: Int = 0) {
+        entries.reserveCapacity(capacity)
         heads = ContiguousArray(repeating: Self.none, count: Self.ticks)
         occupied = ContiguousArray(repeating: 0, count: Self.ticks / 64)
         current = nowMs / Self.tickMs

@@ -91,6 +91,7 @@ extension Worker {
             start(slot)
         }
         if sessions.isCurrent(slot, token.generation), !sessions[slot].isRegistered {
+            guard unwatched.count < ProxyLimits.unwatchedMax else { return awaitClient(slot) }
             unwatched.append((token.raw, nowMs + ProxyLimits.unwatchedMs))
         }
     }

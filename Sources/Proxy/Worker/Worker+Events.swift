@@ -138,7 +138,7 @@ extension Worker {
     // MARK: mail
 
     private mutating func takeMail() {
-        let mail = mailbox.take()
+        guard let mail = mailbox.take() else { return }
         if mail.stop { isStopping = true }
         isDraining = mail.draining
         for entry in mail.leaving { installLeaving(entry) }

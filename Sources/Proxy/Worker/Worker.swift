@@ -137,7 +137,9 @@ struct Worker: ~Copyable {
         date = Stretch(buffer: pool.take(), start: 0, end: Int32(DateText.bytes))
         buffers = pool
         fields = FieldTable(max: settings.limits.fieldsMax)
-        timers = TimerWheel(nowMs: nowMs)
+        timers = TimerWheel(nowMs: nowMs, capacity: connections)
+        pending.reserveCapacity(connections)
+        unwatched.reserveCapacity(ProxyLimits.unwatchedMax)
     }
 
     /// Turns the loop until told to stop.
@@ -146,7 +148,7 @@ struct Worker: ~Copyable {
             let count = reactor.wait(timeoutMs: waitMs())
             nowUs = System.bootNanoseconds() / 1_000
             nowMs = nowUs / 1_000
-            if nowMs >= dateDueMs { refreshDate() }
+            if nowMs >= dateDueMs { eachSecond() }
             for index in 0..<count {
                 let (token, readiness) = reactor.event(at: index)
                 dispatch(token, readiness)
@@ -159,8 +161,9 @@ struct Worker: ~Copyable {
         closeEverything()
     }
 
-    /// Once a second, so that requests read no clock.
-    mutating func refreshDate() {
+    /// What requests need not do themselves; while something happens, once a second.
+    private mutating func eachSecond() {
+        buffers.trim()
         let milliseconds = max(Int(System.wallMilliseconds()), 0)
         DateText.write(milliseconds / 1_000, buffers, into: date)
         dateDueMs = nowMs + UInt64(1_000 - milliseconds % 1_000)
