@@ -254,7 +254,7 @@ final class ClusterWorld {
         // A wake that an earlier one overtook is stale.
         guard nodes[node].incarnation == incarnation, !nodes[node].isFrozen, nodes[node].wakeAt == now else { return }
         nodes[node].wakeAt = .max
-        guard let deadline = nodes[node].member?.deadline else { return }
+        guard let deadline = nodes[node].member?.deadlineInPlace() else { return }
         if local(node) < deadline { return planWake(node) }
         nodes[node].ticksInPlace += 1
         if nodes[node].ticksInPlace > 50, let member = nodes[node].member {
@@ -267,7 +267,7 @@ final class ClusterWorld {
     }
 
     private func planWake(_ node: Int) {
-        guard let deadline = nodes[node].member?.deadline else { return }
+        guard let deadline = nodes[node].member?.deadlineInPlace() else { return }
         let at = world(node, deadline)
         if at > now { nodes[node].ticksInPlace = 0 }
         guard at < nodes[node].wakeAt else { return }
@@ -541,4 +541,9 @@ final class ClusterWorld {
     }
 
     func health(_ server: ServerID, at node: Int) -> Health? { nodes[node].member?.table[server]?.health }
+}
+
+extension Member {
+    // WHY: reading a property through the world would copy the whole member first, with every reference in it, at each step.
+    fileprivate mutating func deadlineInPlace() -> Instant? { deadline }
 }

@@ -114,8 +114,13 @@ struct LeaderLease: Sendable {
 
     /// When the latest round was sent that a majority has answered since.
     var majorityAnswered: Instant? {
-        let times = answered.compactMap { $0 }.sorted(by: >)
+        // A handful of members, asked for at every step: counting allocates nothing, sorting would.
         let majority = answered.count / 2 + 1
-        return times.count >= majority ? times[majority - 1] : nil
+        var latest: Instant?
+        for case let time? in answered where latest.map({ time > $0 }) ?? true {
+            let reached = answered.count { $0.map { $0 >= time } ?? false }
+            if reached >= majority { latest = time }
+        }
+        return latest
     }
 }
