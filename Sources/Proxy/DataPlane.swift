@@ -89,7 +89,10 @@ public final class DataPlane: Sendable {
     /// - Parameter table: published with the settings, so that a backend that is new has its servers at once.
     /// - Throws: which frontend can't be had, and the remedy. Then nothing has changed.
     public func apply(_ settings: ProxySettings, _ table: RoutingTable? = nil) throws(ProxyProblem) {
-        precondition(settings.frontends.allSatisfy { settings.backends.indices.contains($0.backend) })
+        precondition(
+            settings.frontends.allSatisfy {
+                ([$0.backend] + $0.routes.map(\.backend)).allSatisfy(settings.backends.indices.contains)
+            })
         try checkPages(settings.frontends)
         let usage = SlotUsage(
             generation: counters.reduce(Int.max) { min($0, $1.read(.generation)) },

@@ -43,6 +43,8 @@ public struct FrontendSettings: Sendable, Equatable {
     public var mode: Mode
     /// An index into `ProxySettings.backends`.
     public var backend: Int
+    /// Which requests go to another one; the first that fits counts. None in TCP mode.
+    public var routes: [RouteRule] = []
     /// How servers are told who the client is.
     public var forwarded = ForwardedStyle.x
     /// Who may say so instead: proxies in front of this one.
@@ -158,6 +160,8 @@ public struct ProxyLimits: Sendable, Equatable {
     /// Frontends and backends, with those that were removed and whose connections or requests haven't ended.
     public static let frontendsMax = 1_024
     public static let backendsMax = 1_024
+    /// Of one frontend: each is looked at for a request that fits none.
+    public static let routesMax = 256
     /// Client connections of one worker that there are places for at least: an unused one costs no memory.
     public static let connectionPlacesMin = 65_536
     /// A frontend that was removed listens for so long, in milliseconds: the kernel hands over a silent client after a

@@ -17,6 +17,8 @@ struct SlotRegistry {
         var key: FrontendKey
         var settings: FrontendSettings
         var backend: Int
+        /// Those of its routes.
+        var routes: [Int] = []
         /// One per worker while the frontend is in the settings.
         var sockets: [ListenerSocket] = []
         /// The same ones, which a worker may go on using for a moment afterwards.
@@ -63,7 +65,7 @@ struct SlotRegistry {
             frontends: order.map { slot in
                 FrontendEntry(
                     slot: slot, settings: frontends[slot].settings, backend: frontends[slot].backend,
-                    socket: frontends[slot].sockets[index])
+                    routes: frontends[slot].routes, socket: frontends[slot].sockets[index])
             },
             backends: backends.indices.filter { backends[$0].goneSince == nil }
                 .map { BackendEntry(slot: $0, settings: backends[$0].settings) },
@@ -152,7 +154,8 @@ struct SlotRegistry {
             // On failure the new ones close by themselves: nobody else holds them.
             let sockets = try sockets(for: frontend, at: slot, workers: workers)
             frontends[slot] = Frontend(
-                key: key, settings: frontend, backend: slots[frontend.backend], sockets: sockets,
+                key: key, settings: frontend, backend: slots[frontend.backend],
+                routes: frontend.routes.map { slots[$0.backend] }, sockets: sockets,
                 known: sockets.map { WeakSocket(socket: $0) })
             order.append(slot)
         }

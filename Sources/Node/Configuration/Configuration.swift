@@ -105,6 +105,8 @@ extension Configuration {
         var mode: Mode
         /// Index into `backends`.
         var backend: Int
+        /// Which requests go to another backend, in the order in which they are asked. Only for `http`.
+        var routes: [Route] = []
 
         /// Networks whose connections begin with a PROXY header.
         var acceptProxy: [AddressBlock] = []

@@ -94,7 +94,7 @@ extension ConfigurationReader {
         var frontends: [PlacedFrontend] = []
         for element in elements {
             let keys =
-                ["name", "address", "port", "mode", "backend", "acceptProxy", "perSource", "maxConnections"]
+                ["name", "address", "port", "mode", "backend", "routes", "acceptProxy", "perSource", "maxConnections"]
                 + Self.clientKeys
             guard let fields = Fields(element, known: keys, &report) else { continue }
             let namePlace = fields.required("name", "a name for this frontend: name: \"http\"", &report)
@@ -108,11 +108,12 @@ extension ConfigurationReader {
             let clients = clients(fields, mode: mode, pageBytesMax: bufferBytes - ProxyLimits.errorPageRoom)
             let backend = fields.required("backend", "the name of the backend that answers: backend: \"api\"", &report)
             let index = backend.flatMap { self.backend($0, backends) }
+            let routes = routes(fields.optional("routes"), isTCP: mode == .tcp, backends)
             let address = fields.optional("address").flatMap { listenAddress($0) }
             let portPlace = fields.required("port", "the port to listen on: port: 80", &report)
             guard let portPlace, let port = portPlace.port(&report) else { continue }
             let frontend = Configuration.Frontend(
-                name: name ?? "", address: address, port: port, mode: mode, backend: index ?? 0,
+                name: name ?? "", address: address, port: port, mode: mode, backend: index ?? 0, routes: routes,
                 acceptProxy: acceptProxy, perSource: perSource, clients: clients,
                 maxConnections: maxConnections(fields.optional("maxConnections")))
             frontends.append(PlacedFrontend(frontend: frontend, place: portPlace))
@@ -120,7 +121,7 @@ extension ConfigurationReader {
         return frontends
     }
 
-    private mutating func backend(_ place: Placed, _ backends: [PlacedBackend]) -> Int? {
+    mutating func backend(_ place: Placed, _ backends: [PlacedBackend]) -> Int? {
         guard let name = place.name("a backend", &report) else { return nil }
         let names = backends.map(\.backend.name)
         if let index = names.firstIndex(of: name) { return index }

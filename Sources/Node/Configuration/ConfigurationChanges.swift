@@ -7,14 +7,18 @@ extension Configuration {
             "frontend", frontends, after.frontends, name: \.name,
             isSame: { one, other in
                 var other = other
-                let isSame = self.backends[one.backend].name == after.backends[other.backend].name
-                other.backend = one.backend
+                let isSame =
+                    self.backends[one.backend].name == after.backends[other.backend].name
+                    && self.routeTexts(one) == after.routeTexts(other)
+                // Their numbers may differ.
+                (other.backend, other.routes) = (one.backend, one.routes)
                 return isSame && one == other
             },
             differences: { one, other in
                 let (old, new) = (self.backends[one.backend].name, after.backends[other.backend].name)
                 let hasMoved = (one.address, one.port) != (other.address, other.port)
                 var parts = (hasMoved ? ["at \(other.place)"] : []) + (old == new ? [] : ["backend \(new)"])
+                if self.routeTexts(one) != after.routeTexts(other) { parts.append("routes") }
                 parts += one.clients.differences(other.clients)
                 if one.maxConnections != other.maxConnections { parts.append("maxConnections") }
                 return parts.isEmpty ? "changed" : parts.joined(separator: ", ")
@@ -31,6 +35,11 @@ extension Configuration {
             parts.append("status: who may ask")
         }
         return parts.isEmpty ? "nothing that this node goes by has changed" : parts.joined(separator: "; ")
+    }
+
+    /// `example.com/v1 to v1`.
+    func routeTexts(_ frontend: Frontend) -> [String] {
+        frontend.routes.map { "\($0.host ?? "*")\($0.path ?? "") to \(backends[$0.backend].name)" }
     }
 
     private static func parts<Item: Equatable>(

@@ -92,9 +92,17 @@ extension Configuration {
             frontend.clients.write(to: &writer)
             writer.varint(frontend.maxConnections ?? 0)
             // By name: another backend before it is no change of this section. (A file with errors may have none.)
-            writer.string(backends.indices.contains(frontend.backend) ? backends[frontend.backend].name : "")
+            writer.string(backendName(frontend.backend))
+            writer.varint(frontend.routes.count)
+            for route in frontend.routes {
+                writer.optional(route.host)
+                writer.optional(route.path)
+                writer.string(backendName(route.backend))
+            }
         }
     }
+
+    private func backendName(_ index: Int) -> String { backends.indices.contains(index) ? backends[index].name : "" }
 }
 
 extension Configuration.PerSource {

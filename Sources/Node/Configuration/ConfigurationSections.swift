@@ -33,6 +33,7 @@ extension ConfigurationReader {
         static let vips = 16
         static let workers = 256
         static let networks = 256
+        static let routes = ProxyLimits.routesMax
     }
 
     /// The ports that nodes use unless they have their own; wrong ones are reported with their sections.

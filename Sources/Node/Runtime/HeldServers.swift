@@ -22,9 +22,10 @@ struct HeldServers: Sendable, Equatable {
         byBackend = [:]
         for (index, backend) in after.backends.enumerated() {
             var former = usable(backend.name)
-            for frontend in after.frontends where frontend.backend == index && former.isEmpty {
+            for frontend in after.frontends where former.isEmpty {
                 let old = before.frontends.first { ($0.address, $0.port) == (frontend.address, frontend.port) }
-                former = old.map { usable(before.backends[$0.backend].name) } ?? []
+                guard let old, let place = old.formerBackend(of: frontend, for: index) else { continue }
+                former = usable(before.backends[place].name)
             }
             if !former.isEmpty { byBackend[backend.name] = former }
         }
@@ -44,5 +45,14 @@ struct HeldServers: Sendable, Equatable {
             completed.backends[index].servers += former.filter { route in !own.contains { $0.name == route.id } }
         }
         return completed
+    }
+}
+
+extension Configuration.Frontend {
+    /// Where the requests went that `after` sends to backend `index`; nil when it sends none.
+    fileprivate func formerBackend(of after: Self, for index: Int) -> Int? {
+        if after.backend == index { return backend }
+        guard let route = after.routes.first(where: { $0.backend == index }) else { return nil }
+        return routes.first { ($0.host, $0.path) == (route.host, route.path) }?.backend ?? backend
     }
 }

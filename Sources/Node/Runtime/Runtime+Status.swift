@@ -245,8 +245,13 @@ extension Runtime {
             let own = figures.frontends[frontend.name] ?? FrontendFigures()
             return StatusReport.Frontend(
                 name: frontend.name, address: frontend.place,
-                backend: configuration.backends[frontend.backend].name, connections: own.connections,
-                maxConnections: frontend.maxConnections ?? 0, pausedWorkers: own.pausedWorkers, pauses: own.pauses)
+                backend: configuration.backends[frontend.backend].name,
+                routes: frontend.routes.map {
+                    StatusReport.Route(
+                        host: $0.host, path: $0.path, backend: configuration.backends[$0.backend].name)
+                },
+                connections: own.connections, maxConnections: frontend.maxConnections ?? 0,
+                pausedWorkers: own.pausedWorkers, pauses: own.pauses)
         }
         return traffic
     }

@@ -133,6 +133,7 @@ extension Configuration.Frontend {
                 acceptProxy: acceptProxy.map(\.network), sources: perSource?.limits)
             clients.apply(to: &settings)
             settings.connectionsMax = maxConnections
+            settings.routes = routes.map(\.rule)
             return settings
         }
     }

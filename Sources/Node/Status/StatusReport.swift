@@ -209,12 +209,20 @@ struct StatusReport: Sendable, Equatable {
         var name: String
         var address: String
         var backend: String
+        var routes: [Route] = []
         /// Clients at this node, and how many it may have; 0: any number.
         var connections = 0
         var maxConnections = 0
         /// Workers that don't accept because it has as many, and how often one stopped.
         var pausedWorkers = 0
         var pauses: UInt64 = 0
+    }
+
+    /// Requests of a frontend that go to another backend.
+    struct Route: Sendable, Equatable {
+        var host: String?
+        var path: String?
+        var backend: String
     }
 
     struct Storage: Sendable, Equatable {
@@ -427,6 +435,16 @@ extension StatusReport.Traffic {
                     if frontend.maxConnections > 0 { writer.field("maxConnections", frontend.maxConnections) }
                     writer.field("pausedWorkers", frontend.pausedWorkers)
                     writer.field("pauses", frontend.pauses)
+                    if frontend.routes.isEmpty { return }
+                    writer.array("routes") { writer in
+                        for route in frontend.routes {
+                            writer.object { writer in
+                                writer.field("host", route.host)
+                                writer.field("path", route.path)
+                                writer.field("backend", route.backend)
+                            }
+                        }
+                    }
                 }
             }
         }

@@ -21,7 +21,7 @@ extension Worker {
         case .failure(let refusal):
             refuse(slot, refusal)
         case .success(let head):
-            sessions[slot].backend = frontends[Int(sessions[slot].frontend)].backend
+            sessions[slot].backend = backend(of: head, Int(sessions[slot].frontend), from)
             let policy = findClient(slot, from)
             // RFC 9110, 7.4: only a proxy that we trust can have received it over TLS.
             if head.isSecure, !policy.trustsPeer { return refuse(slot, .misdirected) }
@@ -39,6 +39,15 @@ extension Worker {
             }
             route(slot)
         }
+    }
+
+    /// The slot of the backend that the frontend's routes say, or its own.
+    @inline(__always)
+    private func backend(of head: RequestHead, _ frontend: Int, _ from: Stretch) -> Int32 {
+        if frontends[frontend].routeCount == 0 { return frontends[frontend].backend }
+        let first = Int(frontends[frontend].firstRoute)
+        let rules = first..<first + Int(frontends[frontend].routeCount)
+        return buffers.bytes(from) { tables.routes.backend($0, head, of: rules) } ?? frontends[frontend].backend
     }
 
     /// The client makes requests too fast: it may go on on this connection, if the request's end is known.

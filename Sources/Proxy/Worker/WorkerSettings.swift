@@ -30,6 +30,8 @@ struct FrontendEntry: Sendable {
     let settings: FrontendSettings
     /// The slot of its backend.
     let backend: Int
+    /// The slots of its routes' backends, in their order.
+    let routes: [Int]
     let socket: ListenerSocket
 }
 
@@ -64,6 +66,9 @@ struct FrontendState: BitwiseCopyable {
     var proxyCount: Int32 = 0
     /// Behind them, those that are under no limit.
     var exemptCount: Int32 = 0
+    /// Which requests go to other backends, in `tables.routes`.
+    var firstRoute: Int32 = 0
+    var routeCount: Int32 = 0
     /// Its first answer, in `tables.answers`.
     var firstAnswer: Int32 = 0
 
