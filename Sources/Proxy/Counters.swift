@@ -41,6 +41,8 @@ enum BackendFigure: Int, CaseIterable {
 /// A server's figures, kept per server slot.
 enum ServerFigure: Int, CaseIterable {
     case sessions, connections, requests, retries, errors
+    /// Times it was set aside for errors in a row.
+    case outlier
 }
 
 /// A fixed block of figures, shared by its writer and its readers for as long as either lives.

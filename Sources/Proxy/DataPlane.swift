@@ -215,6 +215,7 @@ public final class DataPlane: Sendable {
                 server.requests += UInt64(block.read(.requests, slot: slot))
                 server.retries += UInt64(block.read(.retries, slot: slot))
                 server.errors += UInt64(block.read(.errors, slot: slot))
+                server.outliers += UInt64(block.read(.outlier, slot: slot))
                 block.add(to: &server.latency, slot: slot)
             }
             figures.servers[id] = server
@@ -240,10 +241,11 @@ public final class DataPlane: Sendable {
     /// Readable when `takeSuspicions` has something: register it for reading with the control thread's reactor.
     public var suspicionDescriptor: Int32 { suspicions.descriptor }
 
-    /// Ids of servers whose connection failed while forwarding since the last call, each once.
-    public func takeSuspicions() -> [String] {
-        let slots = suspicions.take()
-        return shared.withLock { shared in slots.map { shared.servers.ids[$0] } }
+    /// Servers whose connection failed while forwarding since the last call, each once; with those that were just set aside
+    /// for errors in a row.
+    public func takeSuspicions() -> [(id: String, isOutlier: Bool)] {
+        let taken = suspicions.take()
+        return shared.withLock { shared in taken.map { (shared.servers.ids[$0.slot], $0.isOutlier) } }
     }
 
     /// Whether connections are accepted; a part of `figures` that costs little.

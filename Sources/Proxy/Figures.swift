@@ -117,6 +117,8 @@ public struct ServerFigures: Sendable, Equatable {
     public var retries: UInt64 = 0
     /// Failed connection attempts, broken or malformed responses, timeouts.
     public var errors: UInt64 = 0
+    /// Times a worker set it aside for errors in a row.
+    public var outliers: UInt64 = 0
 
     /// How long its answers took.
     public var latency = LatencyFigures()

@@ -81,11 +81,42 @@ public struct BackendSettings: Sendable, Equatable {
     public var sendProxy: ProxyVersion?
     /// Requests of one worker that may wait while every server is full. Beyond it: 503, or a reset for TCP.
     public var queueMax = 1_024
+    /// When a server is set aside for its errors; nil: only for connections that fail, as always.
+    public var outlier: OutlierSettings?
+    public var retries = RetrySettings()
+    /// A body of up to so many bytes, by its length, is kept so that an idempotent request can be sent again, in one of the
+    /// worker's large buffers while one is free. 0: what fits one buffer with the head.
+    public var replayBytesMax = 0
 
     public init(name: String, balance: Balance = .roundRobin, sendProxy: ProxyVersion? = nil) {
         self.name = name
         self.balance = balance
         self.sendProxy = sendProxy
+    }
+}
+
+/// How many attempts on further servers a backend's requests may make.
+public struct RetrySettings: Sendable, Equatable {
+    /// For one request; nil: `ProxyLimits.retriesMax`.
+    public var max: Int?
+    /// All together, in percent of the backend's requests. Each worker counts for itself.
+    public var budgetPercent = 20
+    /// So many a second in any case, and ten times as many to begin with.
+    public var perSecondMin = 3
+
+    public init() {}
+}
+
+/// When a server is set aside on this node although its checks pass.
+public struct OutlierSettings: Sendable, Equatable {
+    /// Errors in a row: connections that fail, break or time out, malformed responses.
+    public var errors: Int
+    /// Responses of 500 and above are errors, too.
+    public var countsStatus: Bool
+
+    public init(errors: Int, countsStatus: Bool = false) {
+        self.errors = errors
+        self.countsStatus = countsStatus
     }
 }
 
@@ -143,6 +174,8 @@ public struct ProxyLimits: Sendable, Equatable {
     public var idlePerServerMax = 1_024
     /// How long an unused connection to a server is kept, in milliseconds.
     public var idleServerMs = 20_000
+    /// While somebody waits for a place, how often to look for one, in milliseconds, should a wake have been lost.
+    var queueTickMs = 20
 
     public init() {}
 
@@ -200,8 +233,6 @@ public struct ProxyLimits: Sendable, Equatable {
     static let lingerMs: UInt64 = 1_000
     /// What a worker keeps of the access log until the log's thread takes it: about 15,000 lines.
     static let logRingBytes = 2 << 20
-    /// While somebody waits for a place, how often to look for one, in milliseconds, should a wake have been lost.
-    static let queueTickMs: UInt64 = 20
     /// Connections a frontend's listener may have waiting.
     static let backlog: Int32 = 4_096
 }

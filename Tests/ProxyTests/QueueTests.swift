@@ -100,7 +100,11 @@ final class Gate: Sendable {
     {
         let gate = Gate()
         let (one, two) = (try Self.holding(gate), try Self.holding(gate))
-        let plane = try TestPlane([Self.limited(one, to: 2), Self.limited(two, to: 1)], workers: 3)
+        let plane = try TestPlane([Self.limited(one, to: 2), Self.limited(two, to: 1)], workers: 3) {
+            // Nobody looks by itself: a place gets there by a wake.
+            $0.limits.queueTickMs = 60_000
+            $0.timeouts.queueMs = 60_000
+        }
         let wires = try (0..<24).map { number in
             let wire = try plane.connect()
             try wire.send(Self.get("/\(number)"))
@@ -142,14 +146,19 @@ final class Gate: Sendable {
         for queueMax in [0, 1] {
             let gate = Gate()
             let server = try Self.holding(gate)
-            let plane = try TestPlane([Self.limited(server, to: 1)]) { $0.backends[0].queueMax = queueMax }
+            let plane = try TestPlane([Self.limited(server, to: 1)]) {
+                $0.backends[0].queueMax = queueMax
+                $0.frontends[0].errorPages = [
+                    ErrorPage(status: 503, contentType: "text/plain", body: Array("busy".utf8))
+                ]
+            }
             let wires = try (0...queueMax).map { _ in try plane.connect() }
             for (number, wire) in wires.enumerated() {
                 try wire.send(Self.get("/"))
                 #expect(Self.eventually { server.requests.count == 1 } && Self.queued(plane, number))
             }
             let refused = try plane.get()
-            #expect(refused.status == 503 && refused["Retry-After"] == ["1"])
+            #expect(refused.status == 503 && refused["Retry-After"] == ["1"] && refused.text == "busy")
             #expect(plane.plane.figures.backends["api"]?.queueFull == 1)
             gate.open(wires.count)
             for wire in wires { #expect(try wire.readMessage().text == "ok") }
@@ -275,7 +284,10 @@ final class Gate: Sendable {
     @Test("a frontend with all its clients accepts no more; the next waits in the kernel, and gets in when one goes")
     func frontend() throws {
         let server = try TestServer.saying("ok")
-        let plane = try TestPlane([server.route], workers: 2) { $0.frontends[0].connectionsMax = 2 }
+        let plane = try TestPlane([server.route], workers: 2) {
+            $0.frontends[0].connectionsMax = 2
+            $0.limits.queueTickMs = 60_000
+        }
         var served: [Wire] = []
         for _ in 0..<2 {
             let wire = try plane.connect()

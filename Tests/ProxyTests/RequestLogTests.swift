@@ -172,7 +172,8 @@ private final class LogFile {
         try apply(one.settings(), then: "/one")
         #expect(one.lines(1).allSatisfy { $0.contains("/one") })
         try apply(other.settings(), then: "/other")
-        #expect(other.lines(1).contains { $0.contains("/other") })
+        // What was under way to the first may still come into the second before it.
+        #expect((1...300).contains { other.lines($0).last?.contains("/other") == true })
         try apply(nil, then: "/off")
         _ = plane.figures { $0.accessLog.written > 0 }
         #expect(!(one.lines(1) + other.lines(1)).contains { $0.contains("/unlogged") })

@@ -128,6 +128,7 @@ extension Configuration {
         /// The PROXY header that every connection to a server begins with.
         var sendProxy: ProxyHeaderVersion?
         var capacity = Capacity()
+        var resilience = Resilience()
     }
 
     enum Balance: String, Sendable, Equatable, CaseIterable { case roundrobin, leastconn }

@@ -4,7 +4,9 @@ import Gossip
 import Proxy
 
 extension ConfigurationReader {
-    private static let backendKeys = ["name", "balance", "check", "servers", "sendProxy"] + capacityKeys
+    private static let backendKeys =
+        ["name", "balance", "check", "servers", "sendProxy"] + capacityKeys
+        + resilienceKeys
 
     mutating func backends(_ root: Fields) -> [PlacedBackend] {
         let example =
@@ -33,7 +35,8 @@ extension ConfigurationReader {
             let servers = servers(fields)
             let backend = Configuration.Backend(
                 name: name ?? "", balance: balance ?? .roundrobin, check: check, servers: servers.map(\.server),
-                sendProxy: sendProxy(fields.optional("sendProxy")), capacity: capacity(fields))
+                sendProxy: sendProxy(fields.optional("sendProxy")), capacity: capacity(fields),
+                resilience: resilience(fields))
             backends.append(PlacedBackend(backend: backend, places: servers.map(\.place)))
         }
         let total = backends.reduce(0) { $0 + $1.backend.servers.count }

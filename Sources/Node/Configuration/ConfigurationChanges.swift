@@ -95,6 +95,7 @@ extension Configuration.Backend {
         if before.balance != after.balance { parts.append("balance \(after.balance.rawValue)") }
         if before.check != after.check { parts.append("check") }
         parts += before.capacity.differences(after.capacity)
+        parts += before.resilience.differences(after.resilience)
         return parts.isEmpty ? "changed" : parts.joined(separator: ", ")
     }
 }

@@ -140,6 +140,7 @@ extension Configuration.Backend {
             writer.varint(server.maxConnections ?? 0)
         }
         capacity.write(to: &writer)
+        resilience.write(to: &writer)
     }
 }
 

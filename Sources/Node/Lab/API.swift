@@ -8,7 +8,8 @@ enum API {
         usage: triad api --id N [--port 8080] [--address ADDRESS]
 
         The demo API: answers {"message": "API #N"} on / and 200 on /health, until it is stopped. For trying out what
-        takes long: /slow?bytes=N&seconds=T sends N bytes over T seconds, /echo is a WebSocket that echoes.
+        takes long: /slow?bytes=N&seconds=T sends N bytes over T seconds, /echo is a WebSocket that echoes. SIGUSR1 makes it
+        answer everything with 500, or ends that.
 
         """
 
@@ -27,6 +28,9 @@ enum API {
             // As the first process of a container nothing else would end it.
             signal(SIGTERM) { _ in _exit(0) }
             signal(SIGINT) { _ in _exit(0) }
+            signal(SIGUSR1) { _ in
+                APIServer.isBroken.store(!APIServer.isBroken.load(ordering: .relaxed), ordering: .relaxed)
+            }
             var server: APIServer
             do throws(SystemError) {
                 server = try APIServer(number: number, address: address)

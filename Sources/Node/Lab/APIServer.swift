@@ -10,6 +10,7 @@
 import CLinux
 import Glibc
 import Proxy
+import Synchronization
 
 /// Answers `{"message": "API #N"}` on `/` and 200 on `/health`; streams on `/slow`, echoes a WebSocket on `/echo`.
 struct APIServer: ~Copyable {
@@ -37,6 +38,9 @@ struct APIServer: ~Copyable {
         var stream: APIStream?
         var isWebSocket = false
     }
+
+    /// Everything is answered with 500.
+    static let isBroken = Atomic(false)
 
     private let reactor: Reactor
     private let listener: Int32
@@ -305,6 +309,10 @@ struct APIRequest: Equatable {
     }
 
     func answer(number: Int) -> [UInt8] {
+        if APIServer.isBroken.load(ordering: .relaxed) {
+            return Self.response(
+                status: "500 Internal Server Error", "{\"error\": \"broken\"}\n", closes, method == "HEAD")
+        }
         if !isValid { return Self.response(status: "400 Bad Request", "this is not HTTP/1.1\n", true) }
         let isHead = method == "HEAD"
         if let webSocketKey {

@@ -14,6 +14,8 @@ struct LabClusterOptions {
     var checkInterval = "1s"
     /// More keys of the section `gossip`, in JSON5.
     var gossip = ""
+    /// More keys of the backend, in JSON5.
+    var backend = ""
     /// More lines for the top level of the configuration, in JSON5.
     var extra = ""
     /// Put before the command that runs a node.
@@ -100,7 +102,7 @@ final class LabCluster {
               \(options.extra)
               frontends: [ { name: "http", port: 80, mode: "http", backend: "api" } ],
               backends: [ {
-                name: "api", balance: "roundrobin",
+                name: "api", balance: "roundrobin", \(options.backend)
                 check: {
                   type: "http", path: "/health", expect: 200, interval: "\(options.checkInterval)", timeout: "500ms",
                   rise: 2, fall: 2,
@@ -123,6 +125,8 @@ final class LabCluster {
 
     func startAll() throws {
         for number in options.apis { try startAPI(number) }
+        // The first look decides, and with a long interval it is the only one for a while.
+        for number in options.apis { try waitForAPI(number) }
         for node in lab.nodes { try start(node) }
         for node in lab.nodes { try waitForAnswer(node) }
     }
@@ -209,6 +213,12 @@ final class LabCluster {
         ]
         let log = "\(lab.directory)/api-\(number)"
         apis[number] = try lab.start("API #\(number)", command, on: LabNetwork.apisName, log: log)
+    }
+
+    private func waitForAPI(_ number: Int) throws {
+        let client = try lab.network.host(LabNetwork.clientName)
+        guard let address = SocketAddress(address: lab.network.api(number), port: 8080) else { return }
+        try lab.wait("API #\(number) answers") { LabHTTP.get("/health", of: address, from: client)?.status == 200 }
     }
 
     func signalAPI(_ number: Int, _ signal: Int32) throws {

@@ -77,11 +77,12 @@ extension Runtime {
     }
 
     private func backends(_ figures: Figures, now: Instant) -> [StatusReport.Backend] {
-        zip(configuration.backends, servers.backends).map { backend, servers in
-            StatusReport.Backend(
+        zip(configuration.backends, zip(servers.backends, servers.panics)).map { backend, known in
+            let (servers, panic) = known
+            return StatusReport.Backend(
                 name: backend.name, balance: backend.balance.rawValue,
                 servers: servers.map { server(from: $0, figures.servers[$0.name] ?? ServerFigures(), now: now) },
-                queue: StatusReport.Queue(figures.backends[backend.name] ?? BackendFigures()))
+                queue: StatusReport.Queue(figures.backends[backend.name] ?? BackendFigures()), panic: panic != nil)
         }
     }
 
@@ -100,6 +101,7 @@ extension Runtime {
             admin: server.admin.rawValue, weight: server.weight, maxConnections: server.connectionsMax,
             reason: server.reason.isEmpty ? "not checked yet" : server.reason, sinceSeconds: since, views: views,
             sessions: figures.sessions, requests: figures.requests, retries: figures.retries, errors: figures.errors,
+            outliers: figures.outliers,
             checkSeconds: probe.flatMap { $0.checkedNs > 0 ? Double($0.latencyNs) / 1e9 : nil },
             latency: figures.latency,
             work: overview.figures.work(with: server.name, nodes: configuration.nodes.map(\.id), now: now))
@@ -131,6 +133,10 @@ extension Runtime {
             problems.append(
                 "this node started with an empty disk: it takes no part in elections until a leader has brought it up to date"
             )
+        }
+        for (name, panic) in zip(servers.names, servers.panics) {
+            guard let panic else { continue }
+            problems.append("backend \(name): \(panic.text): verdicts are ignored, all of them get requests")
         }
         if core.lacksVIP(now: now) { problems.append("this node leads and can't get the VIP; see its events") }
         for peer in core.peerStatus(now: now) {

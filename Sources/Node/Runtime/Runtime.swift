@@ -77,6 +77,8 @@ final class Runtime {
     var servers: ServerList
     var heldServers = HeldServers()
     var shortages = Shortages()
+    /// Backends whose verdicts are ignored, as was told.
+    var panicking: Set<String> = []
     /// What workers were told last.
     var routes = RoutingTable(version: 0, backends: [])
     /// Servers, or this node's view of one, changed: workers and checks are told at the end of the turn.
@@ -176,9 +178,7 @@ final class Runtime {
         case ControlToken.storage: takeCompletions(now: now)
         case ControlToken.fence: takeFenceAnswers(now: now)
         case ControlToken.suspicions:
-            for name in dataPlane.takeSuspicions() {
-                if let id = ServerID(name) { feed(.suspect(id), now: now) }
-            }
+            takeSuspicions(now: now)
         case ControlToken.statusListener, ControlToken.statusConnection:
             status.handle(token, readiness, now: now.nanoseconds, reactor: reactor)
         case ControlToken.probe:
@@ -389,6 +389,7 @@ final class Runtime {
         prober.setTargets(servers.probeTargets(configuration: configuration), now: now.nanoseconds)
         routes = freshRoutes(of: servers)
         dataPlane.publish(routes)
+        tellPanics()
     }
 
     /// What workers are to be told of these servers.

@@ -20,11 +20,40 @@ struct ActiveServer: Sendable, Equatable {
     let sinceMs: Int64
 }
 
+extension ActiveServer {
+    /// Ready, and with a verdict on whether it works: what gets requests in a panic. A server that was never checked waits
+    /// for its verdict, and one that asks to be drained gets its will.
+    var isJudged: Bool { admin == .ready && (health == .up || health == .down) }
+}
+
+/// Fewer of a backend's servers are up than `panicThreshold` asks for: more likely the checks are wrong than the servers,
+/// and if they aren't, what is left would be trampled. So all get requests.
+struct Panic: Sendable, Equatable {
+    let up: Int
+    let ready: Int
+    let threshold: Int
+
+    /// nil when there is no reason for one.
+    /// - Parameter threshold: percent; nil: never.
+    init?(_ servers: [ActiveServer], threshold: Int?) {
+        let ready = servers.filter { $0.admin == .ready && $0.health != .drain && $0.weight > 0 }
+        // A server that wasn't checked yet has the benefit of the doubt: a start is no panic.
+        let doubtful = ready.count { $0.health != .down }
+        guard let threshold, !ready.isEmpty, doubtful * 100 < threshold * ready.count else { return nil }
+        (up, self.ready, self.threshold) = (ready.count { $0.health == .up }, ready.count, threshold)
+    }
+
+    /// `1 of 5 ready servers is up, less than 50%`
+    var text: String { "\(up) of \(ready) ready servers \(up == 1 ? "is" : "are") up, less than \(threshold)%" }
+}
+
 struct ServerList: Sendable, Equatable {
     /// By backend, in the file's order; within one the file's servers first, then the added ones by name.
     private(set) var backends: [[ActiveServer]] = []
     /// The backends' names.
     let names: [String]
+    /// By backend: so few servers are up that the verdicts aren't believed. What it came from, for people.
+    private(set) var panics: [Panic?] = []
 
     init(configuration: Configuration, table: BackendTable) {
         names = configuration.backends.map(\.name)
@@ -51,6 +80,7 @@ struct ServerList: Sendable, Equatable {
             }
             return servers
         }
+        panics = zip(configuration.backends, backends).map { Panic($1, threshold: $0.resilience.panicThreshold) }
     }
 
     private static func server(
@@ -63,18 +93,20 @@ struct ServerList: Sendable, Equatable {
             sinceMs: record?.sinceMs ?? 0)
     }
 
-    /// What the data plane may use: verdict up, admin state ready, and this node's own view neither down nor to be drained.
+    /// What the data plane may use: in a panic all that are ready and were checked; otherwise verdict up, admin state ready, and this node's own view neither down nor to be drained.
     /// - Parameter isOutHere: what this node sees, by server name.
     func routes(version: UInt64, isOutHere: (String) -> Bool) -> RoutingTable {
         RoutingTable(
             version: version,
-            backends: zip(names, backends).map { name, servers in
+            backends: names.indices.map { index in
                 BackendRoutes(
-                    name: name,
-                    servers: servers.map { server in
+                    name: names[index],
+                    servers: backends[index].map { server in
                         ServerRoute(
                             id: server.name, address: server.address, weight: server.weight,
-                            usable: server.health == .up && server.admin == .ready && !isOutHere(server.name),
+                            usable: panics[index] == nil
+                                ? server.health == .up && server.admin == .ready && !isOutHere(server.name)
+                                : server.isJudged,
                             connectionsMax: server.connectionsMax)
                     })
             })
@@ -148,6 +180,7 @@ extension Configuration.Backend {
             }
         var settings = BackendSettings(name: name, balance: balance, sendProxy: sendProxy?.version)
         settings.queueMax = capacity.queue
+        resilience.apply(to: &settings)
         return settings
     }
 }

@@ -71,6 +71,7 @@ enum PageTables {
         page.raw("<h2>Backend ")
         page.text(backend.name)
         page.element("small", " \(backend.balance), \(backend.servers.count) servers")
+        if backend.panic { page.mark("panic: verdicts are ignored", "down") }
         page.raw("</h2>")
         if let waiting = backend.queue.text { page.element("p", waiting, ["class": "odd"]) }
         let titles = [
@@ -211,9 +212,10 @@ enum PageTables {
 
     private static func tone(_ kind: String) -> String {
         switch kind {
-        case "server-down", "node-down", "vip-failed", "leader-lost", "leader-forced", "fence-died", "storage": "down"
+        case "server-down", "node-down", "vip-failed", "leader-lost", "leader-forced", "fence-died", "storage", "panic":
+            "down"
         case "server-up", "node-up", "leader-elected", "vip-acquired", "vip-recovered": "up"
-        case "admin", "handover", "vip-moved", "vip-released": "odd"
+        case "admin", "handover", "vip-moved", "vip-released", "server-outlier": "odd"
         default: ""
         }
     }

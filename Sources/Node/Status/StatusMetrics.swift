@@ -111,6 +111,8 @@ enum StatusMetrics {
         each { writer.sample($0.retries, labels: $1) }
         writer.family("server_errors_total", .counter, "Requests that failed at the server.")
         each { writer.sample($0.errors, labels: $1) }
+        writer.family("server_outliers_total", .counter, "Times this node set the server aside for errors in a row.")
+        each { writer.sample($0.outliers, labels: $1) }
         writer.family(
             "server_response_seconds", .histogram,
             "Time from this node's choice of the server to the head of its response, connecting included.")

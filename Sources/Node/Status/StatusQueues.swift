@@ -1,4 +1,5 @@
-// StatusQueues: the parts of a report that are about requests for which there is no place at a server.
+// StatusQueues: the parts of a report that are about backends as a whole: requests for which there is no place at a server,
+// and panic.
 
 import Proxy
 
@@ -48,6 +49,8 @@ extension StatusMetrics {
         for backend in report.backends {
             writer.sample(Double(backend.queue.longestWaitMs) / 1000, ["backend": backend.name])
         }
+        writer.family("backend_panic", .gauge, "1 while so few servers are up that verdicts are ignored.")
+        for backend in report.backends { writer.sample(backend.panic, ["backend": backend.name]) }
         writer.family("backend_queued_total", .counter, "Requests that waited for a place at a server.")
         for backend in report.backends { writer.sample(backend.queue.waited, ["backend": backend.name]) }
         writer.family("backend_queue_refused_total", .counter, "Requests that got no place, by why.")

@@ -27,6 +27,7 @@ extension StatusReport {
                 servers: $0["servers"].elements.map(Server.init))
             backend.queue.length = Int(clamping: $0["queue"]["length"].count)
             backend.queue.longestWaitMs = Int(clamping: $0["queue"]["longestWaitMs"].count)
+            backend.panic = $0["panic"].flag
             return backend
         }
         events = root["events"].elements.map {

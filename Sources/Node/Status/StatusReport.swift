@@ -101,6 +101,8 @@ struct StatusReport: Sendable, Equatable {
         var servers: [Server]
         /// Requests that wait at this node for a place at a server.
         var queue = Queue()
+        /// Too few servers are up to believe it: all that are ready get requests.
+        var panic = false
     }
 
     struct Server: Sendable, Equatable {
@@ -123,6 +125,8 @@ struct StatusReport: Sendable, Equatable {
         var requests: UInt64 = 0
         var retries: UInt64 = 0
         var errors: UInt64 = 0
+        /// Times this node set it aside for errors in a row.
+        var outliers: UInt64 = 0
         /// Of this node's last finished probe; nil before the first.
         var checkSeconds: Double?
         /// How long its answers to this node took, since the start.
@@ -363,6 +367,7 @@ extension StatusReport.Backend {
             writer.field("balance", balance)
             writer.array("servers") { writer in for server in servers { server.write(to: &writer) } }
             queue.write(to: &writer)
+            writer.field("panic", panic)
         }
     }
 }
@@ -383,6 +388,7 @@ extension StatusReport.Server {
             writer.field("requests", requests)
             writer.field("retries", retries)
             writer.field("errors", errors)
+            writer.field("outliers", outliers)
             if let checkSeconds { writer.field("checkMs", checkSeconds * 1000, decimals: 3) }
             work.write(to: &writer)
         }

@@ -8,7 +8,8 @@
 // (listeners that stopped accepting). A worker says in a line since when its first one waits, so that whoever frees a
 // place finds the worker whose turn it is and wakes that one. Saying so and then looking for a place, here, and freeing a
 // place and then looking who waits, there, are in one order for all (sequentially consistent): one of the two sees the
-// other. A wake that is lost all the same (who was woken has just given up) costs a tick (`ProxyLimits.queueTickMs`).
+// other. A wake that is lost all the same (who was woken has just given up) costs a tick (`queueTickMs`).
+// Beside them stand the errors that each server made in a row, for outlier detection (Worker+Outliers).
 // Unsafe code is allowed in this file (see TidyTests).
 
 import Glibc
@@ -51,10 +52,11 @@ struct Places {
     }
 
     private static let owners = ProxyLimits.serversMax + ProxyLimits.frontendsMax
-    fileprivate static let linesAt = 2 * owners
+    private static let runsAt = 2 * owners
+    fileprivate static let linesAt = runsAt + ProxyLimits.serversMax
     fileprivate static let lines = ProxyLimits.backendsMax + ProxyLimits.frontendsMax
 
-    // By owner: its places in use, and how many it has. Then by line: how many workers wait in it, and since when each.
+    // By owner: its places in use, and how many it has. Then by server: its errors in a row. Then by line: how many workers wait in it, and since when each.
     fileprivate let words: UnsafeMutablePointer<Atomic<Int>>
     fileprivate let workers: Int
 
@@ -112,6 +114,21 @@ struct Places {
 
     /// Gives back a place that was taken.
     func release(_ owner: Owner) { words[at(owner)].subtract(1, ordering: .sequentiallyConsistent) }
+
+    // MARK: errors in a row
+
+    /// Counts an error of a server: how many it made in a row with this one.
+    func failed(server slot: Int) -> Int { words[run(slot)].add(1, ordering: .relaxed).newValue }
+
+    /// Errors in a row.
+    @inline(__always) func failures(server slot: Int) -> Int { words[run(slot)].load(ordering: .relaxed) }
+
+    func succeeded(server slot: Int) { words[run(slot)].store(0, ordering: .relaxed) }
+
+    @inline(__always) private func run(_ slot: Int) -> Int {
+        precondition(slot < ProxyLimits.serversMax)
+        return Self.runsAt + slot
+    }
 
     // MARK: lines
 

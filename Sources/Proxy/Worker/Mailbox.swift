@@ -87,25 +87,28 @@ final class Mailbox: Sendable {
 final class SuspicionBox: Sendable {
     /// Readable when a suspicion waits.
     let descriptor: Int32
-    private let slots = Mutex<[Int]>([])
+    private let suspects = Mutex<[(slot: Int, isOutlier: Bool)]>([])
 
     init() throws(SystemError) { descriptor = try System.eventDescriptor() }
 
     deinit { System.close(descriptor) }
 
-    func post(_ slot: Int) {
+    func post(_ slot: Int, isOutlier: Bool = false) {
         // Bounded: at most one entry per server.
-        let isFirst = slots.withLock {
-            if $0.contains(slot) { return false }
-            $0.append(slot)
-            return $0.count == 1
+        let isFirst = suspects.withLock { suspects in
+            if let known = suspects.firstIndex(where: { $0.slot == slot }) {
+                if isOutlier { suspects[known].isOutlier = true }
+                return false
+            }
+            suspects.append((slot, isOutlier))
+            return suspects.count == 1
         }
         if isFirst { System.signal(descriptor) }
     }
 
-    func take() -> [Int] {
+    func take() -> [(slot: Int, isOutlier: Bool)] {
         System.drain(descriptor)
-        return slots.withLock {
+        return suspects.withLock {
             let taken = $0
             $0 = []
             return taken

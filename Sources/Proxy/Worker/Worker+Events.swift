@@ -75,7 +75,7 @@ extension Worker {
         if !pending.isEmpty || !dueQueues.isEmpty || mustResume { return 0 }
         var wait = timers.waitMs(nowMs: nowMs) ?? 60_000
         if listenersPaused { wait = min(wait, Int(ProxyLimits.acceptPauseMs)) }
-        if waits.count > 0 || pausedFrontends > 0 { wait = min(wait, Int(ProxyLimits.queueTickMs)) }
+        if waits.count > 0 || pausedFrontends > 0 { wait = min(wait, limits.queueTickMs) }
         if idleLinks > 0 { wait = min(wait, 1_000) }
         if unwatchedFrom < unwatched.count { wait = min(wait, Int(ProxyLimits.unwatchedMs)) }
         if nextLeaveMs != .max { wait = min(wait, Int(nextLeaveMs - min(nextLeaveMs, nowMs))) }
@@ -125,6 +125,7 @@ extension Worker {
     private mutating func serverTimedOut(_ slot: Int) {
         let server = Int(links[Int(sessions[slot].link)].server)
         counters.add(.errors, slot: server)
+        noteError(server)
         suspect(server)
         guard !sessions[slot].responseStarted else {
             counters.add(.errors)
@@ -138,14 +139,14 @@ extension Worker {
     // MARK: mail
 
     private mutating func takeMail() {
+        // Another worker may have freed a place: it wakes this one without a word.
+        defer { serveAllSoon() }
         guard let mail = mailbox.take() else { return }
         if mail.stop { isStopping = true }
         isDraining = mail.draining
         for entry in mail.leaving { installLeaving(entry) }
         if let settings = mail.settings { install(settings) }
         if let routes = mail.routes { install(routes) }
-        // Another worker may have freed a place.
-        serveAllSoon()
         if mail.closeIdle { closeIdleSessions() }
     }
 

@@ -132,7 +132,7 @@ extension Worker {
 
     /// Some while after the last time, whoever's turn it is: a worker that was woken may have nobody left, or hang.
     mutating func tickQueues() {
-        queueTickMs = nowMs + ProxyLimits.queueTickMs
+        queueTickMs = nowMs + UInt64(limits.queueTickMs)
         for backend in backends.indices where backends[backend].queue.count > 0 { serve(backend, inOrder: false) }
         if pausedFrontends > 0 { resumeFrontends() }
     }

@@ -81,7 +81,7 @@ extension Worker {
         counters.add(.requests)
         counters.add(.inFlight)
         counters.add(.inFlight, backend: Int(sessions[slot].backend))
-        budget.request()
+        backends[Int(sessions[slot].backend)].budget.request()
         sessions[slot].isBusy = true
         sessions[slot].isUsed = true
         sessions[slot].keepsAlive = head.keepsAlive
@@ -175,13 +175,36 @@ extension Worker {
     private mutating func gather(_ slot: Int) -> Bool {
         let request = sessions[slot].request
         let count = Int(sessions[slot].framed)
-        guard request.hasBuffer, Int(request.end) + count <= buffers.size(request.buffer) else { return false }
+        guard request.hasBuffer, Int(request.end) + count <= buffers.size(request.buffer) || enlarge(slot) else {
+            return false
+        }
         buffers.copy(
-            sessions[slot].input.buffer, Int(sessions[slot].input.start), to: request.buffer, Int(request.end),
+            sessions[slot].input.buffer, Int(sessions[slot].input.start), to: sessions[slot].request.buffer,
+            Int(request.end),
             count: count)
         sessions[slot].request.end += Int32(count)
         sessions[slot].input.start += Int32(count)
         sessions[slot].framed = 0
+        return true
+    }
+
+    /// Gives `request` a large buffer, so that it stays whole for another attempt; false when it isn't worth it, doesn't fit
+    /// there, or none is free.
+    private mutating func enlarge(_ slot: Int) -> Bool {
+        let most = UInt64(backends[Int(sessions[slot].backend)].replayBytesMax)
+        let (request, framer) = (sessions[slot].request, sessions[slot].requestFramer)
+        guard most > 0, sessions[slot].isIdempotent, !buffers.isLarge(request.buffer),
+            framer.isDone || framer.kind == .length
+        else { return false }
+        let toCome = framer.isDone ? 0 : framer.remaining
+        guard toCome <= most, sessions[slot].bodyBytes + toCome <= most,
+            Int(request.end) + Int(sessions[slot].framed) + Int(toCome) <= ProxyLimits.largeBufferBytes,
+            let large = buffers.takeLarge()
+        else { return false }
+        let start = Int(request.start)
+        buffers.copy(request.buffer, start, to: large, start, count: request.count)
+        buffers.give(request.buffer)
+        sessions[slot].request.buffer = large
         return true
     }
 

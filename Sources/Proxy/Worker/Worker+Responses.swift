@@ -216,13 +216,16 @@ extension Worker {
         }
         counters.add(.errors)
         counters.add(.errors, slot: server)
+        noteError(server)
         suspect(server)
         cut(slot)
     }
 
     /// What the server sent is no HTTP response.
     private mutating func badResponse(_ slot: Int) {
-        counters.add(.errors, slot: Int(links[Int(sessions[slot].link)].server))
+        let server = Int(links[Int(sessions[slot].link)].server)
+        counters.add(.errors, slot: server)
+        noteError(server)
         logCause(slot, .server, .head)
         dropLink(slot)
         buffers.release(&sessions[slot].response)
@@ -252,7 +255,7 @@ extension Worker {
 
     private mutating func takeHead(_ slot: Int, _ head: ResponseHead, _ from: Stretch) -> Bool {
         sessions[slot].responseScan = HeadScan()
-        if !head.isInterim || head.status == 101 { noteAnswer(slot) }
+        if !head.isInterim || head.status == 101 { noteAnswer(slot, status: head.status) }
         if head.status == 101 { return switchProtocols(slot, head, from) }
         if head.isInterim {
             sessions[slot].interims += 1
@@ -291,9 +294,10 @@ extension Worker {
     }
 
     /// The server has answered.
-    @inline(__always) private func noteAnswer(_ slot: Int) {
+    @inline(__always) private mutating func noteAnswer(_ slot: Int, status: Int) {
         let server = Int(links[Int(sessions[slot].link)].server)
         counters.answered(slot: server, us: nowUs &- sessions[slot].chosenUs)
+        noteStatus(server, status)
     }
 
     /// Replaces the received head by the rewritten one; returns the latter's length.
@@ -330,8 +334,10 @@ extension Worker {
                 badResponse(slot)
                 return false
             }
+            let server = Int(links[Int(sessions[slot].link)].server)
             counters.add(.errors)
-            counters.add(.errors, slot: Int(links[Int(sessions[slot].link)].server))
+            counters.add(.errors, slot: server)
+            noteError(server)
             cut(slot)
             return false
         }

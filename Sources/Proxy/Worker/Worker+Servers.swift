@@ -109,8 +109,10 @@ extension Worker {
     /// Whether another attempt is allowed after one on `server` failed; counts it.
     private mutating func spendRetry(_ slot: Int, _ server: Int) -> Bool {
         let made = Int(sessions[slot].retries)
-        guard made < min(limits.retriesMax, ProxyLimits.attemptsMax - 1) else { return false }
-        guard budget.take(nowMs: nowMs) else {
+        let backend = Int(sessions[slot].backend)
+        let own = backends[backend].retriesMax
+        guard made < min(own < 0 ? limits.retriesMax : own, ProxyLimits.attemptsMax - 1) else { return false }
+        guard backends[backend].budget.take(nowMs: nowMs) else {
             counters.add(.retriesDenied)
             return false
         }
@@ -176,7 +178,7 @@ extension Worker {
         links[link].isWritable = true
         if readiness.contains(.peerClosed) || readiness.contains(.hungUp) { links[link].peerClosed = true }
         links[link].isReadable = readiness.contains(.readable) || links[link].peerClosed
-        backends[Int(servers[Int(links[link].server)].backend)].balancer.connected(Int(links[link].server))
+        noteConnected(Int(links[link].server))
         logConnected(slot)
         if sessions[slot].isTCP { return openTunnel(slot) }
         sessions[slot].state = .exchanging
@@ -199,6 +201,7 @@ extension Worker {
         guard !isLocal else { return }
         let backend = Int(servers[server].backend)
         if backend >= 0 { backends[backend].balancer.failed(server, nowMs: nowMs) }
+        noteError(server)
         suspect(server)
     }
 

@@ -27,7 +27,7 @@ extension Worker {
     }
 
     private mutating func install(_ entry: BackendEntry) {
-        while backends.count <= entry.slot { backends.append(BackendState(entry.settings)) }
+        while backends.count <= entry.slot { backends.append(BackendState(entry.settings, nowMs: nowMs)) }
         backends[entry.slot].adopt(entry.settings)
         let name = ContiguousArray(entry.settings.name.utf8.prefix(256))
         if !backends[entry.slot].host.hasBuffer { backends[entry.slot].host.buffer = buffers.take() }

@@ -31,7 +31,7 @@ extension Worker {
         counters.add(.requests)
         counters.add(.inFlight)
         counters.add(.inFlight, backend: Int(backend))
-        budget.request()
+        backends[Int(backend)].budget.request()
         beginLog(slot, isConnection: true)
         awaitClient(slot)
         guard sessions[slot].isRegistered else { return }
@@ -125,6 +125,7 @@ extension Worker {
         links[link].isReadable = ends.isReadable
         sessions[slot].isWritable = ends.isWritable
         counters.add(.bytesOut, ends.sent)
+        if ends.sent > 0 { noteSuccess(Int(links[link].server)) }
         log.note(sessions[slot].logEntry) { $0.bytesOut += UInt64(ends.sent) }
         switch stop {
         case .waits: return false
@@ -171,6 +172,7 @@ extension Worker {
                 let server = Int(links[link].server)
                 counters.add(.errors)
                 counters.add(.errors, slot: server)
+                noteError(server)
                 suspect(server)
                 logCause(slot, .server)
             } else {

@@ -13,6 +13,7 @@
 //   Worker+Protection limits per source, slow clients
 //   Worker+Log       what the access log is told
 //   Worker+Queues    limits on connections, requests that wait for a server
+//   Worker+Outliers  servers that fail again and again
 //   Worker+Settings  new settings while it runs
 
 struct Worker: ~Copyable {
@@ -68,7 +69,6 @@ struct Worker: ~Copyable {
     var destinations: ContiguousArray<SocketAddress> = []
     var servers: ContiguousArray<ServerState> = []
     var backends: ContiguousArray<BackendState> = []
-    var budget: RetryBudget
     let buffers: BufferPool
     /// A buffer for rewriting response heads.
     let scratch: Int32
@@ -129,7 +129,6 @@ struct Worker: ~Copyable {
         // As many in use as there are sessions, and as many idle.
         links = Slab(capacity: 2 * connections)
         tunnels = Slab(capacity: connections)
-        budget = RetryBudget(nowMs: nowMs)
         let pool = BufferPool(
             smallBytes: max(settings.limits.bufferBytes, 4_096),
             smallMax: 3 * connections + 2 + ProxyLimits.backendsMax + 2 * FrontendTables.buffersMax)
@@ -139,6 +138,7 @@ struct Worker: ~Copyable {
         fields = FieldTable(max: settings.limits.fieldsMax)
         timers = TimerWheel(nowMs: nowMs, capacity: connections)
         pending.reserveCapacity(connections)
+        dueQueues.reserveCapacity(ProxyLimits.backendsMax)
         unwatched.reserveCapacity(ProxyLimits.unwatchedMax)
     }
 

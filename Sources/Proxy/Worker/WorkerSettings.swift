@@ -96,15 +96,31 @@ struct BackendState {
     /// Requests that wait for a place at one of its servers, and how many may.
     var queue = WaitQueue()
     var queueMax = 0
+    /// So many errors in a row set a server aside, 0: none do; whether 5xx are errors.
+    var outlierErrors = 0
+    var countsStatus = false
     /// It stands in the worker's list of queues to be looked at.
     var isDue = false
 
-    init(_ settings: BackendSettings) { balancer = Balancer(settings.balance) }
+    var budget: RetryBudget
+    /// -1: as `ProxyLimits.retriesMax` says.
+    var retriesMax = -1
+    var replayBytesMax = 0
+
+    init(_ settings: BackendSettings, nowMs: UInt64) {
+        balancer = Balancer(settings.balance)
+        budget = RetryBudget(settings.retries, nowMs: nowMs)
+    }
 
     /// Takes over what the settings say; requests go by it from the next one on. The servers follow with the routes.
     mutating func adopt(_ settings: BackendSettings) {
         if balancer.balance != settings.balance { balancer = Balancer(settings.balance) }
         sendProxy = settings.sendProxy
         queueMax = settings.queueMax
+        budget.adopt(settings.retries)
+        retriesMax = settings.retries.max ?? -1
+        replayBytesMax = settings.replayBytesMax
+        outlierErrors = settings.outlier?.errors ?? 0
+        countsStatus = settings.outlier?.countsStatus ?? false
     }
 }
