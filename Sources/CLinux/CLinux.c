@@ -12,6 +12,8 @@
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -195,6 +197,15 @@ void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
 int clinux_unsent_bytes(int socket) {
     int bytes = 0;
     return ioctl(socket, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
+}
+
+int clinux_waiting_clients(int listener) {
+    struct tcp_info info;
+    socklen_t length = sizeof info;
+    memset(&info, 0, sizeof info);
+    if (getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &length) < 0) return -1;
+    // Of a listening socket, what is called unacked is the length of its queue (tcp_get_info).
+    return info.tcpi_state == TCP_LISTEN ? (int)info.tcpi_unacked : -1;
 }
 
 ssize_t clinux_splice(int from, int to, size_t length, int more) {

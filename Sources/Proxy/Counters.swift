@@ -29,6 +29,9 @@ enum FrontendFigure: Int, CaseIterable {
     case connections
     /// Whether the worker doesn't accept because the frontend has all the clients it may have; how often it stopped.
     case paused, pauses
+    /// Whether the worker wants to know of new clients; how often it looked for some, and how often it had to open its
+    /// listener again.
+    case listens, looks, reopenings
 }
 
 /// A backend's figures, kept per backend slot.

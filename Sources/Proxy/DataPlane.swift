@@ -26,6 +26,7 @@ public final class DataPlane: Sendable {
     private struct Shared {
         var servers = ServerRegistry()
         var slots = SlotRegistry()
+        var listenerWatch = ListenerWatch()
         /// The last one that was published.
         var table: RoutingTable?
         var isRunning = false
@@ -184,6 +185,26 @@ public final class DataPlane: Sendable {
     /// To be asked again after longer than a loop turn takes, such as a second.
     public func isResponsive() -> Bool {
         mailboxes.count { !$0.ping() } == 0
+    }
+
+    /// Frontends that don't accept clients although their workers run. To be asked about once a second: clients that a worker
+    /// hasn't looked for since the call before count as ignored.
+    public func deafFrontends() -> [DeafFrontend] {
+        shared.withLock { shared in
+            guard shared.isRunning else { return [] }
+            let listeners = shared.slots.listeners
+            return shared.listenerWatch.look(at: listeners) { worker, slot in
+                .init(
+                    listens: counters[worker].read(.listens, frontend: slot) == 1,
+                    looks: counters[worker].read(.looks, frontend: slot))
+            }
+        }
+    }
+
+    /// How often a listener had been shut down by somebody and was opened again.
+    public var reopenings: Int {
+        let slots = shared.withLock { $0.slots.listeners.map(\.slot) }
+        return counters.reduce(0) { sum, block in sum + slots.reduce(0) { $0 + block.read(.reopenings, frontend: $1) } }
     }
 
     /// Client connections that are open now: `figures.connections` without the work for the rest.

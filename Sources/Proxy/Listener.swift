@@ -31,6 +31,17 @@ final class ListenerSocket: Sendable {
         refuseNew(false)
     }
 
+    /// Listens again: who may end connections may end a listening socket, too (`ss -K`). Its port is still its own.
+    func listenAgain() -> Bool {
+        do throws(SystemError) {
+            try System.disconnect(descriptor)
+            try System.listen(descriptor, backlog: ProxyLimits.backlog)
+            return true
+        } catch {
+            return false
+        }
+    }
+
     /// Whether the kernel leaves new connections alone (as if their first packet were lost) and only completes those that
     /// have begun: closing a socket resets whoever is in its queue or on the way there.
     func refuseNew(_ refuses: Bool) {

@@ -50,6 +50,11 @@ struct SlotRegistry {
     /// The port of each frontend of the settings, in their order.
     var ports: [UInt16] { order.map { frontends[$0].sockets.first?.port ?? 0 } }
 
+    /// The frontends of the settings, with a socket per worker.
+    var listeners: [(name: String, slot: Int, sockets: [ListenerSocket])] {
+        order.map { (frontends[$0].settings.name, $0, frontends[$0].sockets) }
+    }
+
     /// The backends of the settings.
     var backendSlots: [(name: String, slot: Int)] {
         backends.indices.lazy.filter { backends[$0].goneSince == nil }.map { (backends[$0].name, $0) }

@@ -51,6 +51,7 @@ final class GateBench {
     }
 
     let name: String
+    private let vips: Int
     private(set) var nodes: [Node] = []
     private(set) var claims: [Claim] = []
     /// Between two questions; nil: none are asked.
@@ -78,6 +79,7 @@ final class GateBench {
                 run=${left#gate-}; [ -d /proc/${run%%-*} ] || ip netns del $left
             done
             """)
+        self.vips = vips.count
         name = "gate-\(getpid())-\(UInt32.random(in: 0..<1_000_000))"
         var script = """
             set -e; c=\(name)-c; ip netns add $c; ip -n $c link set lo up
@@ -220,12 +222,45 @@ final class GateBench {
         return live(3000) { _ in node.has(.held(term: 7)) }
     }
 
-    /// Everything on a node stops at once, or goes on.
+    /// Everything on a node stops at once, with a lease that has just begun, if it leads.
     func freeze(_ node: Node) {
+        // Finding them may take longer than a lease.
+        freeze(processes(node), of: node)
+    }
+
+    private func freeze(_ processes: [Int32], of node: Node) {
+        if node.leads { hold(node) }
         node.leads = false
         node.attends = false
-        for process in processes(node) { kill(process, SIGSTOP) }
+        for process in processes { kill(process, SIGSTOP) }
     }
+
+    /// The same just after its addresses were renewed, so that they outlive its lease by most of their second.
+    /// - Returns: when the kernel said so; nil when it didn't within a second.
+    func freezeWhenRenewed(_ node: Node) throws -> Double? {
+        let processes = processes(node)
+        enter(node.space)
+        var watch = try AddressWatch()
+        var renewed: Set<UInt64> = []
+        let isRenewed = live(1000) { _ in
+            for case .appeared(let entry) in watch.takeChanges() where Self.isVIP(entry) {
+                renewed.insert(entry.address.low)
+            }
+            return renewed.count == vips
+        }
+        let at = nowMs
+        freeze(processes, of: node)
+        return isRenewed ? at : nil
+    }
+
+    /// How many VIPs the kernel has on a node's interfaces.
+    func addresses(of node: Node) throws -> Int {
+        enter(node.space)
+        var watch = try AddressWatch()
+        return try watch.look().count(where: Self.isVIP)
+    }
+
+    private static func isVIP(_ entry: AddressEntry) -> Bool { [vip, vip6].contains(entry.address.host) }
 
     func thaw(_ node: Node) {
         for process in processes(node) { kill(process, SIGCONT) }

@@ -103,6 +103,9 @@ void clinux_name_thread(const char *name);
 /// Bytes that a connection's peer hasn't acknowledged (SIOCOUTQ); 0 when that isn't known.
 int clinux_unsent_bytes(int socket);
 
+/// Connections that wait to be accepted (TCP_INFO); -1 for a socket that doesn't listen, or no longer.
+int clinux_waiting_clients(int listener);
+
 /// splice(2) with SPLICE_F_MOVE | SPLICE_F_NONBLOCK.
 ssize_t clinux_splice(int from, int to, size_t length, int more);
 

@@ -166,6 +166,7 @@ extension Runtime {
         if dataPlane.accepting.paused > 0 {
             problems.append("no new connections are accepted for now: out of descriptors, or at limits.connections")
         }
+        problems += listeners.deaf.map { "\(ListenerNews.text($0)); restart this node" }
         if let problem = dataPlane.logProblem { problems.append("lines of the access log are lost: \(problem)") }
         if let reloadProblem { problems.append("the file has changed, and nothing of it holds: \(reloadProblem)") }
         for (backend, former) in heldServers.byBackend.sorted(by: { $0.key < $1.key }) {

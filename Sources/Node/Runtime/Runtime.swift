@@ -10,6 +10,7 @@
 //   Runtime+Control.swift  operators' requests, signals, hand-over, stop
 //   Runtime+Reload.swift   the file has changed
 //   Runtime+Status.swift   what the status port shows
+//   Runtime+Listeners.swift whether every frontend accepts clients
 //   Runtime+Overview.swift what the nodes tell each other of their work
 
 import CLinux
@@ -79,6 +80,7 @@ final class Runtime {
     var shortages = Shortages()
     /// Backends whose verdicts are ignored, as was told.
     var panicking: Set<String> = []
+    var listeners = ListenerNews()
     /// What workers were told last.
     var routes = RoutingTable(version: 0, backends: [])
     /// Servers, or this node's view of one, changed: workers and checks are told at the end of the turn.
@@ -194,7 +196,11 @@ final class Runtime {
             feed(.wallClock(System.wallMilliseconds()), now: now)
             storage.look(now: now.nanoseconds)
             let reachesGateway = gateway?.isReachable ?? true
-            feed(.fitness(answersClients: dataPlane.isResponsive(), reachesGateway: reachesGateway), now: now)
+            let acceptsClients = checkListeners()
+            feed(
+                .fitness(
+                    answersClients: dataPlane.isResponsive() && acceptsClients, reachesGateway: reachesGateway),
+                now: now)
             checkLinks(now: now)
             tellOverview(now: now)
             isPageStale = true

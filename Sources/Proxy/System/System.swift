@@ -157,6 +157,22 @@ public enum System {
     /// Bytes that were sent and that the peer hasn't acknowledged.
     static func unsentBytes(_ descriptor: Int32) -> Int32 { clinux_unsent_bytes(descriptor) }
 
+    /// Lets a socket that somebody shut down or destroyed (SOCK_DESTROY) begin anew; it keeps its port. Without it
+    /// whatever it accepts later would be shut down from the start.
+    static func disconnect(_ descriptor: Int32) throws(SystemError) {
+        var nowhere = sockaddr()
+        nowhere.sa_family = sa_family_t(AF_UNSPEC)
+        if Glibc.connect(descriptor, &nowhere, socklen_t(MemoryLayout<sockaddr>.size)) < 0 {
+            throw SystemError(call: "connect", code: clinux_errno())
+        }
+    }
+
+    /// Connections that wait at a listening socket to be accepted; nil when it doesn't listen any more.
+    static func waitingClients(_ listener: Int32) -> Int? {
+        let count = clinux_waiting_clients(listener)
+        return count < 0 ? nil : Int(count)
+    }
+
     /// Writes of this thread to a pipe without a reader fail from now on, instead of ending the process.
     static func blockBrokenPipes() {
         var mask = sigset_t()

@@ -11,6 +11,7 @@ extension Worker {
     /// Accepts clients of a frontend, so many that others get their turn; true when none waits any more.
     mutating func acceptClients(_ frontend: Int) -> Bool {
         guard !listenersPaused, frontends[frontend].listener >= 0 else { return false }
+        counters.add(.looks, frontend: frontend)
         var peer = SocketAddress(high: 0, low: 0, port: 0, isIPv6: false)
         for _ in 0..<ProxyLimits.acceptsPerTurnMax {
             if isFull {
@@ -33,6 +34,7 @@ extension Worker {
             case ECONNABORTED, EINTR, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH:
                 continue
             case EAGAIN: return true
+            case EINVAL where listenAgain(frontend): continue
             // Out of descriptors or memory: listeners are level-triggered, so going on would spin.
             default:
                 pauseAccepting(.system)
@@ -42,11 +44,18 @@ extension Worker {
         return false
     }
 
+    /// For a listener that somebody shut down. Until it is open again it reports readiness without end.
+    private func listenAgain(_ frontend: Int) -> Bool {
+        guard let listener = listeners[frontend], listener.listenAgain() else { return false }
+        counters.add(.reopenings, frontend: frontend)
+        return true
+    }
+
     private mutating func pauseAccepting(_ reason: PauseReason) {
         countPause(reason)
         listenersPaused = true
         resumeAcceptMs = nowMs + ProxyLimits.acceptPauseMs
-        for frontend in frontends where frontend.listener >= 0 { reactor.unregister(frontend.listener) }
+        for slot in frontends.indices { ignoreListener(slot) }
     }
 
     mutating func resumeAccepting() {
@@ -60,9 +69,18 @@ extension Worker {
         do {
             try reactor.registerForReading(
                 frontends[frontend].listener, Token(kind: TokenKind.listener, slot: frontend))
+            counters.set(.listens, frontend: frontend, 1)
         } catch {
             pauseAccepting(.system)
         }
+    }
+
+    /// Leaves new clients of a frontend to wait, until `listen`.
+    func ignoreListener(_ frontend: Int) {
+        guard frontends[frontend].listener >= 0 else { return }
+        // First, so that nobody takes this for neglect.
+        counters.set(.listens, frontend: frontend, 0)
+        reactor.unregister(frontends[frontend].listener)
     }
 
     /// - Parameter holdsPlace: one of the frontend's limited places was taken for it.

@@ -172,7 +172,7 @@ extension Worker {
         guard !frontends[frontend].isPaused else { return }
         frontends[frontend].isPaused = true
         pausedFrontends += 1
-        reactor.unregister(frontends[frontend].listener)
+        ignoreListener(frontend)
         counters.set(.paused, frontend: frontend, 1)
         counters.add(.pauses, frontend: frontend)
         places.announce(.frontend(frontend), worker: index, sinceUs: nowUs)

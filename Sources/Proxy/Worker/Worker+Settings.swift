@@ -69,7 +69,7 @@ extension Worker {
     private mutating func stopListening(_ slot: Int) {
         guard frontends[slot].listener >= 0 else { return }
         endPause(slot)
-        reactor.unregister(frontends[slot].listener)
+        ignoreListener(slot)
         frontends[slot].listener = -1
         // The last reference to a socket closes it.
         listeners[slot] = nil
