@@ -45,6 +45,8 @@ struct MoveRequest {
     let from: MemberID
     let deadline: Instant
     var askAgainAt: Instant
+    /// Another node has led since.
+    var hasMoved = false
 }
 
 extension Runtime {
@@ -290,11 +292,19 @@ extension Runtime {
         for var request in moveRequests {
             let leader = core.knownLeader(now: now)
             let owner = core.owner(now: now)
+            if let leader, leader != request.from { request.hasMoved = true }
             if let leader, leader != request.from, configuration.vips.isEmpty || owner == leader {
                 let isWanted = request.target == nil || request.target == leader
                 status.answer(
                     request.ticket, status: isWanted ? 200 : 503,
                     text: "\(configuration.nodes[leader.index].id) leads now", now: now.nanoseconds)
+            } else if request.hasMoved, leader == request.from {
+                // Asked again it would go there and back until the deadline.
+                let name = configuration.nodes[request.from.index].id
+                status.answer(
+                    request.ticket, status: 503,
+                    text: "\(name) leads again: the node that took over couldn't get the VIP; see its events",
+                    now: now.nanoseconds)
             } else if now >= request.deadline {
                 let name = configuration.nodes[request.from.index].id
                 status.answer(
