@@ -27,7 +27,8 @@ extension ClusterTests {
                 try cluster.startAll()
                 try cluster.waitUntilSettled()
                 try lab.wait("the gate is in force on every node") { cluster.isGated }
-                let clients = try LabClients(cluster, clientsOptions(isPatient: scenarios.contains(where: \.isPlanned)))
+                let isPatient = scenarios.contains { $0.isPlanned || $0 == .stall }
+                let clients = try LabClients(cluster, clientsOptions(isPatient: isPatient))
                 var limits = scenarioOptions
                 limits.slack = EndToEnd.slack
                 let stories = LabScenarios(cluster, clients, limits)
@@ -76,6 +77,10 @@ extension ClusterTests {
 
     @Test(.enabled(if: hasNFT, "needs nft")) func gatedLeaderFreezesAndIsCutOff() throws {
         try tell([.freeze, .cutOff], LabScenarioOptions(freezeSeconds: 3))
+    }
+
+    @Test(.enabled(if: hasNFT, "needs nft")) func gatedLeaderStandsStillForAMoment() throws {
+        try tell([.stall])
     }
 
     @Test(.enabled(if: hasNFT, "needs nft")) func gatedLeaderHandsOver() throws {

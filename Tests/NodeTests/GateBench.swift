@@ -37,6 +37,9 @@ final class GateBench {
         }
 
         func has(_ answer: FenceAnswer) -> Bool { answers.contains(answer) }
+        var isExpired: Bool {
+            answers.contains { if case .dropped(_, _, .expired) = $0 { true } else { false } }
+        }
         var isDropped: Bool {
             answers.contains { if case .dropped(order, _, _) = $0 { true } else { false } }
         }

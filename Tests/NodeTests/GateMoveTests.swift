@@ -212,6 +212,78 @@ struct GateMoveTests {
         Glibc.close(old)
     }
 
+    /// The old owner stood still, its lease is over and its addresses are gone; it finds its successor when it wakes.
+    @Test func connectionsOutliveALeaseThatEnded() throws {
+        let bench = try bench()
+        defer { bench.close() }
+        let (a, b) = (bench.nodes[0], bench.nodes[1])
+        let old = try hosts.map { try bench.connect($0) }
+        for connection in old { #expect(bench.talk(connection) == 1) }
+        a.answers = []
+        a.leads = false
+        #expect(bench.live(2000) { _ in a.isExpired }, "\(a.answers)")
+        #expect(bench.live(2000) { !$0.inside(a, "ip addr").contains(GateBench.vip) })
+        // The new one expects that the old one has connections.
+        b.link?.forward(to: FlowRoute(MemberID(0)))
+        #expect(bench.lead(b))
+        bench.live(20)
+        bench.forget()
+        for connection in old { #expect(bench.talk(connection, withinMs: 50) == nil, "nobody serves it yet") }
+        bench.yield(a)
+        for connection in old { #expect(bench.talk(connection) == 1, "and nobody has reset it") }
+        let new = try hosts.map { try bench.connect($0) }
+        for connection in new { #expect(bench.talk(connection) == 2) }
+        bench.live(100)
+        #expect(bench.lastClaim(of: a) == nil && bench.lastClaim(of: a, isIPv6: true) == nil, "two owners")
+        #expect(bench.lastClaim(of: b) != nil && bench.lastClaim(of: b, isIPv6: true) != nil)
+        for connection in old + new { Glibc.close(connection) }
+    }
+
+    @Test func aFenceThatDiesWhileItYieldsIsFollowedByOneThatYields() throws {
+        let bench = try bench()
+        defer { bench.close() }
+        let (a, b) = (bench.nodes[0], bench.nodes[1])
+        let old = try hosts.map { try bench.connect($0) }
+        for connection in old { #expect(bench.talk(connection) == 1) }
+        _ = try bench.move(from: a, to: b)
+        for connection in old { #expect(bench.talk(connection) == 1) }
+        bench.forget()
+        kill(try #require(bench.processes(a).first), SIGKILL)
+        for connection in old { #expect(bench.talk(connection, withinMs: 10_000) == 1, "\(a.answers)") }
+        bench.live(100)
+        #expect(bench.lastClaim(of: a) == nil && bench.lastClaim(of: a, isIPv6: true) == nil, "two owners")
+        for connection in old { Glibc.close(connection) }
+    }
+
+    /// However long the rules take that keep packets from a node that doesn't know them: it takes none before.
+    @Test func rulesThatTakeTheirTimeDelayPacketsAndResetNothing() throws {
+        let scratch = Scratch()
+        scratch.write(
+            "nft",
+            """
+            #!/bin/sh
+            PATH=/usr/sbin:/sbin:/usr/bin:/bin
+            while read -r line; do
+                case $line in *"fwd ip to"*) case $line in *"add table"*) ;; *) sleep 0.15 ;; esac ;; esac
+                printf '%s\\n' "$line"
+            done | nft -i
+            """)
+        scratch.write("fence", "#!/bin/sh\nPATH=\(scratch.path) exec \(FenceBench.program) fence\n")
+        try #require(
+            FenceBench.shell("cd \(scratch.path) && ln -s $(command -v ip) ip && chmod +x fence nft") == 0)
+        let bench = try GateBench.standing(
+            nodes: 2, vips: [GateBench.vip, GateBench.vip6], program: scratch.file("fence"))
+        defer { bench.close() }
+        for node in bench.nodes { try bench.listen(node) }
+        #expect(bench.lead(bench.nodes[0]))
+        let old = try hosts.map { try bench.connect($0) }
+        for connection in old { #expect(bench.talk(connection) == 1) }
+        let gap = try bench.move(from: bench.nodes[0], to: bench.nodes[1])
+        try #require(gap > 100, "the rules took \(gap) ms: the test shows nothing")
+        for connection in old { #expect(bench.talk(connection) == 1) }
+        for connection in old { Glibc.close(connection) }
+    }
+
     @Test func aDrainEndsWithTheMainProcess() throws {
         let bench = try bench()
         defer { bench.close() }

@@ -91,6 +91,7 @@ extension Member {
         electionDeadline = now.advanced(by: drawElectionTimeout())
         if wasLeader {
             note(.leaderLost, "\(configuration.name(me)) no longer leads")
+            strandFlows()
             if heldUntil == nil || breaks(.releaseWithoutDrop) { release() }
         }
     }
@@ -141,7 +142,7 @@ extension Member {
         role = .leader
         if isForgetful { join() }
         lastFailedTarget = nil
-        takeOverFlows()
+        takeOverFlows(now: now)
         holdDownUntil = isTransferCampaign && transfer?.isAutomatic ?? false ? now.advanced(by: Self.holdDown) : now
         isTransferCampaign = false
         setLeader(me)
@@ -411,6 +412,7 @@ extension Member {
     mutating func resign(now: Instant) {
         hasResigned = true
         movedTerm = 0
+        strandedUntil = nil
         isForced = false
         if role != .follower { becomeFollower(term: term, leader: nil, now: now) }
         letGo()

@@ -45,18 +45,22 @@ extension Member {
         drainedTerm = 0
         drainEnd = nil
         heldUntil = leaseEnd
+        ownedUntil = leaseEnd
         isLettingGo = false
         fenceOrder += 1
         emit(.hold(until: leaseEnd, term: term, order: fenceOrder))
     }
 
-    /// The VIP goes now, if it is here.
+    /// The VIP goes now, if it is here; its connections stay, if they may.
     mutating func letGo() {
-        guard heldUntil != nil, !isLettingGo else { return }
+        if let currentLeader, currentLeader != me, !isGatedNeighbour(currentLeader) { strandedUntil = nil }
+        guard heldUntil != nil || strandedUntil != nil, !isLettingGo else { return }
+        let kept = yieldingTerm
         isLettingGo = true
+        strandedUntil = nil
         fenceOrder += 1
-        guard yieldingTerm > 0 else { return emit(.drop(order: fenceOrder)) }
-        drainedTerm = lastLedTerm
+        guard kept > 0 else { return emit(.drop(order: fenceOrder)) }
+        drainedTerm = kept
         drainEnd = nil
         emit(.yield(order: fenceOrder))
     }

@@ -44,7 +44,7 @@ extension Member {
                 lastHeard: peer.heardAt?.duration(to: now), roundTrip: peer.roundTrip, role: peer.digest?.role,
                 applied: peer.digest?.applied, configuration: peer.digest?.configuration,
                 sections: peer.digest?.sections ?? [], condition: peer.digest?.condition,
-                isDraining: peer.drainedTerm > 0)
+                isDraining: peer.drainedTerm > 0 && peer.expectedUntil == nil)
         }
     }
 

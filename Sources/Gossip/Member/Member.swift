@@ -28,8 +28,10 @@ struct Peer: Sendable {
     var digestAt: Instant?
     /// What was last told about it in a note.
     var wasAlive = false
-    /// It still serves connections of a VIP that it gave away in a planned move, after this term; 0: it doesn't.
+    /// It still serves connections of a VIP that it gave away or lost, after this term; 0: it doesn't.
     var drainedTerm: UInt64 = 0
+    /// It hasn't said so, and gets until then to say it.
+    var expectedUntil: Instant?
     /// The last term that it was seen to lead.
     var ledTerm: UInt64 = 0
     /// Round trip of the last digest exchange.
@@ -128,11 +130,15 @@ public struct Member: Sendable {
     public internal(set) var isForced = false
     var nextForcedHold = Instant(nanoseconds: 0)
 
-    // Connections that outlive a planned move
+    // Connections that outlive a move of the VIP
     /// The term after which this member gave the VIP away and went on serving its connections; 0: it has none of those.
     var drainedTerm: UInt64 = 0
     /// The same term, when they are over, and until when others may still send packets here.
     var drainEnd: (term: UInt64, at: Instant)?
+    /// As leader: the end of the last lease with which it held the VIP.
+    var ownedUntil: Instant?
+    /// It lost the lead without a move, and hasn't heard a successor: until when its connections are worth keeping.
+    var strandedUntil: Instant?
     /// They can't be neighbours: a move to them keeps no connections.
     var offLink: [MemberID] = []
     /// What the fence was told of it last.

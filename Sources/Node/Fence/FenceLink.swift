@@ -75,6 +75,7 @@ struct FenceLink: ~Copyable {
     ///     process is killed.
     mutating func hold(until: Instant, term: UInt64, order: UInt64, release: [UInt8]) {
         lastOrder = order
+        yields = false
         // Lost; the next fence's `ready` ends it. Before that nobody knows whether this fence has a gate, and a lease that was
         // granted to one behind a gate must not be held by one without.
         guard child != nil, isReady else { return lostOrder = order }
@@ -87,15 +88,17 @@ struct FenceLink: ~Copyable {
     /// Let go; answered with `dropped`.
     mutating func drop(order: UInt64) {
         lastOrder = order
+        yields = false
         guard child != nil else { return lostOrder = order }
         lastSentOrder = order
         put(.drop(order: order))
     }
 
     /// Stop answering for the VIP, but go on with what still comes for it; answered with `dropped`. Without a usable gate
-    /// the same as `drop`.
+    /// the same as `drop`. It outlives the fence: a new one is told again.
     mutating func yield(order: UInt64) {
         lastOrder = order
+        yields = true
         guard child != nil else { return lostOrder = order }
         lastSentOrder = order
         put(.yield(order: order))
@@ -180,6 +183,11 @@ struct FenceLink: ~Copyable {
             }
             lostOrder = nil
             lostTerm = nil
+            if yields {
+                answers.append(answer)
+                lastSentOrder = lastOrder
+                return put(.yield(order: lastOrder))
+            }
         case .dropped(lastSentOrder, let term, let cause):
             heldTerm = nil
             return answers.append(.dropped(order: lastOrder, term: term, cause: cause))
@@ -188,6 +196,8 @@ struct FenceLink: ~Copyable {
         answers.append(answer)
     }
 
+    /// The last order was to yield.
+    private var yields = false
     /// The term that a fence which ended may have held, and the last order that ended with it.
     private var lostTerm: UInt64?
     private var lostOrder: UInt64?

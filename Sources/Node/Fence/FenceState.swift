@@ -19,6 +19,7 @@
 //      ┌──────┐ ─────────────── yield ──────────────▶ ┌──────────┐  gate closed (dropped), packets taken, ⟲ renew
 //      │ held │ ◀── hold(until), gate closed before ── │ yielding │ ── drop · closed · bye ──▶ letting go
 //      └──────┘                                       └──────────┘
+//                  idle, letting go ── yield ─────────────▲     the addresses come back when the gate is closed
 //
 // Rules that safety rests on (DESIGN.md 2.3):
 //  - A VIP is added or renewed only while now < until. The shell looks at the clock again right before it writes.
@@ -200,10 +201,16 @@ struct FenceState: Sendable {
         armKill()
     }
 
-    /// Without a gate that could keep the address silent, or an address to keep, this is letting go.
+    /// Without a gate that could keep the address silent this is letting go. An address that went with the lease comes
+    /// back behind the closed gate.
     private mutating func yield(_ now: Instant) {
-        let isSettled = slots.allSatisfy { $0.present && $0.confirmed }
-        guard leaving == nil, gate.isUsable, yielding || (holding && isSettled) else { return letGo(.commanded, now) }
+        guard leaving == nil, gate.isUsable else { return letGo(.commanded, now) }
+        if !yielding, !holding {
+            for index in slots.indices {
+                slots[index].confirmed = false
+                slots[index].dueAt = now
+            }
+        }
         until = nil
         toldHeld = nil
         owed = owed ?? .commanded

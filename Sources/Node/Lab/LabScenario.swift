@@ -12,6 +12,7 @@ enum LabScenario: String, CaseIterable {
     case killAll = "kill-all"
     case crash
     case freeze
+    case stall
     case cutLink = "cut-link"
     case cutOff = "cut-off"
     case loss
@@ -26,6 +27,7 @@ enum LabScenario: String, CaseIterable {
         case .killAll: "kill -9 of all its processes at once"
         case .crash: "crash: all processes killed, link down"
         case .freeze: "all its processes frozen, then woken"
+        case .stall: "all its processes stand still until another node leads"
         case .cutLink: "each link between two nodes cut in turn"
         case .cutOff: "leader cut off from the other nodes"
         case .loss: "30 % of the gossip lost"
@@ -41,7 +43,13 @@ enum LabScenario: String, CaseIterable {
 
     /// How a cluster for it differs from the usual one: with the gate a planned move keeps what takes long, for as long as
     /// the drain; without, it begins only after the drain.
-    func drain(mayBeGated: Bool) -> String { self == .handovers ? mayBeGated ? "600s" : "2s" : "8s" }
+    func drain(mayBeGated: Bool) -> String {
+        switch self {
+        case .handovers: mayBeGated ? "600s" : "2s"
+        case .stall: "600s"
+        default: "8s"
+        }
+    }
 }
 
 /// How much of each scenario.
@@ -106,6 +114,7 @@ final class LabScenarios {
         case .killAll: return try lose(leader, scenario, limitMs: options.crashMs) { try cluster.killAll(leader) }
         case .crash: return try lose(leader, scenario, limitMs: options.crashMs) { try cluster.crash(leader) }
         case .freeze: return try freeze(leader)
+        case .stall: return try stall(leader)
         case .cutLink: return try cutLinks()
         case .cutOff: return try cutOff(leader)
         case .loss: return try loseGossip(leader)
@@ -142,6 +151,26 @@ final class LabScenarios {
         var outcome = try outcome(.freeze, from: from, goOn: 1)
         // What it believed before must not make it answer again: one move, away from it, is all.
         judge(&outcome, outageMs: options.crashMs, moves: 1)
+        return outcome
+    }
+
+    /// As when a host takes the processor away from a virtual machine for a moment: the lead moves, and the connections
+    /// of the node that wakes go on. Clients that wait no longer than the stall give up on theirs; none is reset.
+    private func stall(_ leader: String) throws -> LabOutcome {
+        let from = System.bootNanoseconds()
+        try cluster.freeze(leader)
+        try cluster.waitForOwner(besides: leader)
+        try cluster.thaw(leader)
+        try cluster.waitUntilSettled()
+        var outcome = try outcome(.stall, from: from, goOn: 1)
+        judge(&outcome, outageMs: options.crashMs, moves: 1)
+        let cut = outcome.window.causes.filter { cause in
+            ["reset", "closed", "reconnected", "dropped"].contains { cause.name.hasSuffix($0) }
+        }
+        if cluster.isGated, !cut.isEmpty {
+            let list = cut.map { "\($0.name) \($0.count)" }.joined(separator: ", ")
+            outcome.broken.append("connections were cut: \(list)")
+        }
         return outcome
     }
 
