@@ -2,6 +2,7 @@
 // never looks names up.
 // Unsafe code is allowed in this file (see TidyTests).
 
+import CLinux
 import Glibc
 
 enum NameLookup {
