@@ -208,8 +208,39 @@ int clinux_waiting_clients(int listener) {
     return info.tcpi_state == TCP_LISTEN ? (int)info.tcpi_unacked : -1;
 }
 
+static long call(long number, long a, long b, long c, long d, long e, long f) {
+#ifdef __x86_64__
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+#else
+    long result = syscall(number, a, b, c, d, e, f);
+    return result < 0 ? -errno : result;
+#endif
+}
+
+ssize_t clinux_receive(int socket, void *bytes, size_t length) {
+    return call(SYS_recvfrom, socket, (long)bytes, (long)length, 0, 0, 0);
+}
+
+ssize_t clinux_send(int socket, const void *bytes, size_t length, int flags) {
+    return call(SYS_sendto, socket, (long)bytes, (long)length, flags, 0, 0);
+}
+
+int clinux_wait(int epoll, struct epoll_event *events, int events_max, int timeout_ms) {
+    // epoll_wait itself isn't there on every architecture. The last argument is the size of a signal set.
+    return (int)call(SYS_epoll_pwait, epoll, (long)events, events_max, timeout_ms, 0, 8);
+}
+
 ssize_t clinux_splice(int from, int to, size_t length, int more) {
-    return splice(from, NULL, to, NULL, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK | (more ? SPLICE_F_MORE : 0));
+    return call(SYS_splice, from, 0, to, 0, (long)length,
+                SPLICE_F_MOVE | SPLICE_F_NONBLOCK | (more ? SPLICE_F_MORE : 0));
 }
 
 int clinux_set_pipe_size(int pipe, int bytes) {

@@ -30,6 +30,7 @@ enum Rules {
         "Sources/Node/Runtime/SignalDescriptor.swift",  // signalfd's records
         "Sources/Proxy/System/ArrayTransfers.swift",  // sockets to and from arrays
         "Sources/Proxy/Counters.swift",  // a block of atomic words, read by another thread
+        "Sources/Proxy/HTTP/Words.swift",  // checked loads of eight bytes
         "Sources/Proxy/Log/LogOutput.swift",  // writes of an array's bytes
         "Sources/Proxy/Log/LogRing.swift",  // a ring that two threads share
         "Sources/Proxy/Log/RequestLog.swift",  // texts of requests, reserved but not touched

@@ -106,6 +106,18 @@ int clinux_unsent_bytes(int socket);
 /// Connections that wait to be accepted (TCP_INFO); -1 for a socket that doesn't listen, or no longer.
 int clinux_waiting_clients(int listener);
 
+// The calls that move a request's bytes, without what the C library adds to them: there they are points of cancellation,
+// which costs two atomic exchanges a call. No thread here is ever cancelled. A count, or errno with its sign turned.
+
+/// recv(2) without flags.
+ssize_t clinux_receive(int socket, void *bytes, size_t length);
+
+/// send(2).
+ssize_t clinux_send(int socket, const void *bytes, size_t length, int flags);
+
+/// epoll_wait(2).
+int clinux_wait(int epoll, struct epoll_event *events, int events_max, int timeout_ms);
+
 /// splice(2) with SPLICE_F_MOVE | SPLICE_F_NONBLOCK.
 ssize_t clinux_splice(int from, int to, size_t length, int more);
 

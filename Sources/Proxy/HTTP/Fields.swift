@@ -76,7 +76,7 @@ struct FieldTable {
         at += 1
         while bytes[at] == Bytes.space || bytes[at] == Bytes.tab { at += 1 }
         let valueStart = at
-        while Bytes.isValue(bytes[at]) { at += 1 }
+        at = Bytes.skipValue(bytes, from: at)
         guard bytes[at] == Bytes.cr, at + 1 < bytes.count, bytes[at + 1] == Bytes.lf else { return nil }
         var valueEnd = at
         while valueEnd > valueStart, bytes[valueEnd - 1] == Bytes.space || bytes[valueEnd - 1] == Bytes.tab {

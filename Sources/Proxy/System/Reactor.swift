@@ -83,7 +83,7 @@ public struct Reactor: ~Copyable {
     /// Waits for events: how many there are now to read with `event(at:)`; 0 on timeout or interruption.
     /// - Parameter timeoutMs: -1 waits for ever.
     public func wait(timeoutMs: Int32) -> Int {
-        let count = epoll_wait(epoll, events.baseAddress, Int32(events.count), timeoutMs)
+        let count = clinux_wait(epoll, events.baseAddress, Int32(events.count), timeoutMs)
         return count < 0 ? 0 : Int(count)
     }
 

@@ -46,22 +46,24 @@ public enum System {
     public static func wallMilliseconds() -> Int64 { clinux_wall_milliseconds() }
 
     public static func read(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer) -> Transfer {
-        let count = recv(descriptor, buffer.baseAddress, buffer.count, 0)
-        return transfer(count, clinux_errno())
+        transfer(clinux_receive(descriptor, buffer.baseAddress, buffer.count))
     }
 
     /// - Parameter more: MSG_MORE: another send follows at once, so don't push a short segment.
     public static func write(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, more: Bool = false) -> Transfer {
         let flags = Int32(MSG_NOSIGNAL) | (more ? Int32(MSG_MORE) : 0)
-        let count = Glibc.send(descriptor, bytes.baseAddress, bytes.count, flags)
-        return transfer(count, clinux_errno())
+        return transfer(clinux_send(descriptor, bytes.baseAddress, bytes.count, flags))
     }
 
-    private static func transfer(_ count: Int, _ code: Int32) -> Transfer {
+    /// - Parameter count: what was moved, or a negated errno.
+    private static func transfer(_ count: Int) -> Transfer {
         if count > 0 { return .moved(count) }
         if count == 0 { return .ended }
+        let code = Int32(truncatingIfNeeded: -count)
         return code == EAGAIN || code == EINTR ? .wouldBlock : .failed(code)
     }
+
+    private static func transfer(_ count: Int, _ code: Int32) -> Transfer { transfer(count < 0 ? -Int(code) : count) }
 
     /// A non-blocking, close-on-exec socket.
     /// - Parameter type: a SOCK_… constant's raw value.
@@ -209,8 +211,7 @@ public enum System {
 
     /// Moves bytes between a pipe and a socket without copying them.
     static func splice(_ from: Int32, to: Int32, atMost count: Int, more: Bool = false) -> Transfer {
-        let moved = clinux_splice(from, to, count, more ? 1 : 0)
-        return transfer(moved, clinux_errno())
+        transfer(clinux_splice(from, to, count, more ? 1 : 0))
     }
 
     /// Lifts this process's limit on open descriptors to what it may have at most.
