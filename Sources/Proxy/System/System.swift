@@ -151,6 +151,13 @@ public enum System {
         return (descriptor, 0)
     }
 
+    /// Has the kernel acknowledge what comes without delay, until something is sent (TCP_QUICKACK, tcp(7)).
+    static func acknowledgeAtOnce(_ descriptor: Int32) {
+        var value: Int32 = 1
+        _ = setsockopt(
+            descriptor, Int32(IPPROTO_TCP), TCP_QUICKACK, &value, socklen_t(MemoryLayout<Int32>.size))
+    }
+
     /// Half-closes the sending side.
     public static func shutdownWrite(_ descriptor: Int32) {
         _ = Glibc.shutdown(descriptor, Int32(SHUT_WR))

@@ -97,8 +97,11 @@ extension Worker {
     }
 
     private mutating func takePipe(_ slot: Int) -> Bool {
+        if sessions[slot].piped.hasPipe { return true }
         var piped = sessions[slot].piped
         guard piped.prepare(&pipes, nowMs: nowMs) else { return false }
+        // A connection of requests and answers delays acknowledgements, and a paced sender (BBR) slows down for want of them.
+        System.acknowledgeAtOnce(links[Int(sessions[slot].link)].descriptor)
         sessions[slot].piped = piped
         return true
     }
