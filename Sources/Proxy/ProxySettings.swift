@@ -81,6 +81,10 @@ public struct BackendSettings: Sendable, Equatable {
     public var sendProxy: ProxyVersion?
     /// Requests of one worker that may wait while every server is full. Beyond it: 503, or a reset for TCP.
     public var queueMax = 1_024
+    /// What `Balance.hash` goes by.
+    public var hashOn = HashOn.source
+    /// A server that came up has a tenth of its weight, and the whole of it after this time; 0: at once.
+    public var slowStartMs = 0
     /// When a server is set aside for its errors; nil: only for connections that fail, as always.
     public var outlier: OutlierSettings?
     public var retries = RetrySettings()
@@ -126,6 +130,34 @@ public enum Balance: Sendable, Equatable {
     case roundRobin
     /// The fewest requests in flight in proportion to weight.
     case leastConnections
+    /// Two are drawn by weight; the one with fewer requests in flight in proportion to weight.
+    case random
+    /// The same server for the same key, on every node.
+    case hash
+    /// The first in the table's order.
+    case first
+}
+
+/// What of a request is the key of `Balance.hash`. Without a key (no such field, no such cookie) it is round robin's turn.
+public enum HashOn: Sendable, Equatable, CustomStringConvertible {
+    /// The client's address.
+    case source
+    /// The target's path, without its query.
+    case uri
+    /// A request field's value, by the field's name; the first line, if there are several.
+    case header(String)
+    /// A cookie's value, by its name.
+    case cookie(String)
+
+    /// As in the configuration: `header:X-User`.
+    public var description: String {
+        switch self {
+        case .source: "source"
+        case .uri: "uri"
+        case .header(let name): "header:\(name)"
+        case .cookie(let name): "cookie:\(name)"
+        }
+    }
 }
 
 /// Spans of silence after which the data plane gives up, in milliseconds, at least 1.

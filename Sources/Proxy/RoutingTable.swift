@@ -13,7 +13,7 @@ public struct RoutingTable: Sendable, Equatable {
     }
 }
 
-/// The servers of one backend. Named, since tables and settings change at different times: a table may speak of backends
+/// The servers of one backend, in the same order on every node. Named, since tables and settings change at different times: a table may speak of backends
 /// that the settings no longer have (then that part counts for nothing), and a number could mean two of them.
 public struct BackendRoutes: Sendable, Equatable {
     public var name: String
@@ -35,16 +35,23 @@ public struct ServerRoute: Sendable, Equatable {
     /// Verdict up, admin state ready, and this node's own view not down. When false, no new requests go to it,
     /// idle connections to it are closed, and requests in flight are left to end.
     public var usable: Bool
+    /// Gets requests only while no other server of its backend is usable.
+    public var isBackup: Bool
+    /// When it came up, milliseconds since 1970, as the nodes agreed; 0: not known. For slow start.
+    public var upSinceMs: Int64
     /// Requests in flight (TCP: connections) from this node; 0: any number. Beyond it requests wait.
     public var connectionsMax: Int
 
     public init(
-        id: String, address: SocketAddress, weight: Int = 1, usable: Bool = true, connectionsMax: Int = 0
+        id: String, address: SocketAddress, weight: Int = 1, usable: Bool = true, isBackup: Bool = false,
+        upSinceMs: Int64 = 0, connectionsMax: Int = 0
     ) {
         self.id = id
         self.address = address
         self.weight = weight
         self.usable = usable
+        self.isBackup = isBackup
+        self.upSinceMs = upSinceMs
         self.connectionsMax = connectionsMax
     }
 }

@@ -4,6 +4,8 @@
 struct ServerRegistry: Sendable {
     private var slots: [String: Int] = [:]
     private(set) var ids: [String] = []
+    /// The hash of each id.
+    private var keys: [UInt64] = []
     /// The version of the last table that named the slot.
     private var lastNamed: [UInt64] = []
 
@@ -20,7 +22,8 @@ struct ServerRegistry: Sendable {
             let servers = routes.compactMap { route in
                 slot(of: route.id, version: table.version).map {
                     RouteEntry(
-                        slot: $0, address: route.address, weight: route.weight, usable: route.usable,
+                        slot: $0, key: keys[$0], address: route.address, weight: route.weight, usable: route.usable,
+                        isBackup: route.isBackup, upSinceMs: route.upSinceMs,
                         connectionsMax: route.connectionsMax)
                 }
             }
@@ -33,6 +36,7 @@ struct ServerRegistry: Sendable {
         if ids.count < ProxyLimits.serversMax {
             slots[id] = ids.count
             ids.append(id)
+            keys.append(StableHash.of(id.utf8))
             lastNamed.append(version)
             return ids.count - 1
         }
@@ -42,6 +46,7 @@ struct ServerRegistry: Sendable {
         slots[ids[oldest]] = nil
         slots[id] = oldest
         ids[oldest] = id
+        keys[oldest] = StableHash.of(id.utf8)
         lastNamed[oldest] = version
         return oldest
     }

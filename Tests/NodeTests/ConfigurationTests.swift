@@ -341,11 +341,11 @@ import Testing
             "13:65: frontends[0].backend: no backend is called \"www\"; known: api"),
         Misuse(
             "\"roundrobin\"", "\"round-robin\"",
-            "15:27: backends[0].balance: unknown balance \"round-robin\"; did you mean \"roundrobin\"? This version has \"roundrobin\" or \"leastconn\""
+            "15:27: backends[0].balance: unknown balance \"round-robin\"; did you mean \"roundrobin\"? This version has \"roundrobin\" or \"leastconn\" or \"random\" or \"hash\" or \"first\""
         ),
         Misuse(
-            "\"roundrobin\"", "\"random\"",
-            "15:27: backends[0].balance: this version doesn't have balance \"random\"; it has \"roundrobin\" or \"leastconn\""
+            "\"roundrobin\"", "\"source\"",
+            "15:27: backends[0].balance: unknown balance \"source\"; this version has \"roundrobin\" or \"leastconn\" or \"random\" or \"hash\" or \"first\""
         ),
         Misuse(
             "type: \"http\"", "type: \"https\"",

@@ -4,10 +4,23 @@ import Testing
 
 @testable import Proxy
 
+extension Balancer {
+    /// Servers in slots from 10 on, as the tables have them.
+    mutating func use(_ servers: [Server], nowMs: UInt64 = 0, wallMs: Int64 = 0) {
+        update(ContiguousArray(servers), nowMs: nowMs, wallMs: wallMs)
+    }
+
+    mutating func next(_ count: Int, nowMs: UInt64 = 0) -> [Int: Int] {
+        var found: [Int: Int] = [:]
+        for _ in 0..<count { found[choose(nowMs: nowMs, tried: TriedServers()) ?? -1, default: 0] += 1 }
+        return found
+    }
+}
+
 @Suite("Balancer") struct BalancerTests {
     private func make(_ weights: [Int], _ balance: Balance = .roundRobin) -> Balancer {
         var balancer = Balancer(balance)
-        balancer.update(weights.enumerated().map { (slot: $0 + 10, weight: $1, inFlight: 0) })
+        balancer.use(weights.enumerated().map { Balancer.Server(slot: $0 + 10, key: UInt64($0 + 1), weight: $1) })
         return balancer
     }
 
@@ -42,9 +55,9 @@ import Testing
     @Test("equal weights take turns, and nobody is left out when the set changes") func turns() {
         var balancer = make([1, 1, 1])
         #expect(Set(choices(&balancer, 3)).count == 3)
-        balancer.update([(slot: 10, weight: 1, inFlight: 0), (slot: 12, weight: 1, inFlight: 0)])
+        balancer.use([.init(slot: 10, key: 1), .init(slot: 12, key: 3)])
         #expect(Set(choices(&balancer, 2)) == ["a", "c"])
-        balancer.update([])
+        balancer.use([])
         #expect(choices(&balancer, 1) == "-")
     }
 
@@ -64,7 +77,7 @@ import Testing
     }
 
     @Test("a tried server isn't chosen again; when all were, none is") func tried() {
-        for balance in [Balance.roundRobin, .leastConnections] {
+        for balance in [Balance.roundRobin, .leastConnections, .random, .hash, .first] {
             var balancer = make([1, 1, 1], balance)
             var tried = TriedServers()
             var seen: Set<Int> = []
@@ -92,6 +105,142 @@ import Testing
         #expect(balancer.choose(nowMs: 1_799, tried: TriedServers()) != nil)
         balancer.connected(10)
         for _ in 0..<4 { #expect(balancer.choose(nowMs: 1_800, tried: TriedServers()) == 10) }
+    }
+
+    @Test("backups get requests only when no other server is usable, or for requests that failed on all") func backups()
+    {
+        for balance in [Balance.roundRobin, .leastConnections, .random, .hash, .first] {
+            var balancer = Balancer(balance)
+            var servers = (10..<14).map { Balancer.Server(slot: $0, key: UInt64($0), isBackup: $0 >= 12) }
+            balancer.use(servers)
+            #expect(balancer.next(100).keys.allSatisfy { $0 == 10 || $0 == 11 }, "\(balance)")
+            var tried = TriedServers()
+            tried.insert(10)
+            tried.insert(11)
+            let spare = balancer.choose(nowMs: 0, tried: tried, key: 7) ?? 0
+            #expect(spare >= 12)
+            tried.insert(Int32(spare))
+            #expect(balancer.choose(nowMs: 0, tried: tried, key: 7) == 25 - spare)
+            servers[0].isUsable = false
+            servers[1].weight = 0
+            balancer.use(servers)
+            let found = balancer.next(100)
+            #expect(found[12, default: 0] + found[13, default: 0] == 100)
+            #expect(balance == .first || found.count == 2)
+            servers[0].isUsable = true
+            balancer.use(servers)
+            #expect(balancer.next(100) == [10: 100])
+        }
+    }
+
+    @Test("first takes the first that is open") func first() {
+        var balancer = make([1, 256, 1], .first)
+        #expect(choices(&balancer, 3) == "aaa")
+        balancer.failed(10, nowMs: 0)
+        #expect(choices(&balancer, 3) == "bbb")
+        balancer.use([.init(slot: 12, key: 3), .init(slot: 10, key: 1)], nowMs: 0)
+        #expect(choices(&balancer, 3) == "ccc")
+    }
+
+    @Test("random draws by weight when nobody is busy, and leaves the busy alone") func random() {
+        var idle = make([6, 3, 1], .random)
+        let found = idle.next(10_000)
+        // Two draws without putting back, the first of equals: the first one's distribution.
+        #expect(abs(found[10, default: 0] - 6_000) < 300 && abs(found[12, default: 0] - 1_000) < 200, "\(found)")
+        var busy = Balancer(.random, seed: 7)
+        busy.use((0..<1_000).map { Balancer.Server(slot: $0, key: UInt64($0)) })
+        for _ in 0..<20_000 { busy.count(busy.choose(nowMs: 0, tried: TriedServers()) ?? 0, 1) }
+        // With one choice the fullest of 1,000 would have about 35; with two it is within a few of the mean.
+        #expect(busy.candidates.map(\.inFlight).max() ?? 99 <= 24)
+    }
+
+    @Test("servers that stay keep their standing when others come, go or change") func standing() {
+        var balancer = make([3, 1, 1, 1])
+        balancer.failed(11, nowMs: 5)
+        _ = balancer.next(17, nowMs: 5)
+        var counts: [Int: Int] = [:]
+        // Were the order begun anew with each table, the first would get everything.
+        for round in 0..<600 {
+            balancer.use(
+                [3, 1, 1, 1].enumerated().map { Balancer.Server(slot: $0 + 10, key: UInt64($0 + 1), weight: $1) }
+                    + [Balancer.Server(slot: 20, key: 20, weight: 1 + round % 5)], nowMs: 5)
+            counts[balancer.choose(nowMs: 5, tried: TriedServers()) ?? -1, default: 0] += 1
+        }
+        #expect(counts[11] == nil, "it is still avoided")
+        // Of 600: 3 and 1 and 1 and about 3 parts.
+        #expect(abs(counts[10, default: 0] - 225) < 40 && abs(counts[12, default: 0] - 75) < 20, "\(counts)")
+        balancer.connected(11)
+        #expect(balancer.next(6, nowMs: 5)[11] != nil)
+    }
+
+    @Test("1,000 servers: shares to the request by weight, and evenly by load") func thousand() {
+        let weights = (0..<1_000).map { 1 + $0 % 5 }
+        var balancer = Balancer(.roundRobin)
+        balancer.use(weights.enumerated().map { Balancer.Server(slot: $0, key: UInt64($0), weight: $1) })
+        for _ in 0..<2 {
+            let found = balancer.next(weights.reduce(0, +))
+            for (slot, weight) in weights.enumerated() { #expect(found[slot] == weight) }
+        }
+        var least = Balancer(.leastConnections)
+        least.use(weights.enumerated().map { Balancer.Server(slot: $0, key: UInt64($0), weight: $1) })
+        for _ in 0..<12_000 { least.count(least.choose(nowMs: 0, tried: TriedServers()) ?? 0, 1) }
+        for (slot, weight) in weights.enumerated() { #expect(least.candidates[slot].inFlight == 4 * Int32(weight)) }
+        // All but one are busy, then that one is.
+        least.count(777, -Int32(4 * weights[777]))
+        #expect(least.choose(nowMs: 0, tried: TriedServers()) == 777)
+    }
+
+    @Test("the heap agrees with a search through all, whatever happens (seeded)", arguments: [UInt64(1), 2, 3])
+    func heapIsRight(seed: UInt64) {
+        var state = seed
+        func draw(_ bound: Int) -> Int {
+            state &+= StableHash.step
+            return Int(StableHash.mix(state) % UInt64(bound))
+        }
+        var balancer = Balancer(.leastConnections)
+        var servers = (0..<40).map { Balancer.Server(slot: $0, key: UInt64($0), weight: 1 + draw(5)) }
+        var now: UInt64 = 1
+        balancer.use(servers)
+        for _ in 0..<5_000 {
+            now += UInt64(draw(20))
+            switch draw(10) {
+            case 0:
+                let index = draw(40)
+                servers[index].isUsable.toggle()
+                servers[draw(40)].weight = draw(4)
+                for (slot, _) in servers.enumerated() {
+                    let known = balancer.index(of: slot)
+                    servers[slot].inFlight = known.map { balancer.candidates[$0].inFlight } ?? 0
+                }
+                balancer.use(servers, nowMs: now)
+            case 1: balancer.failed(draw(40), nowMs: now)
+            case 2: balancer.connected(draw(40))
+            case 3, 4:
+                let slot = draw(40)
+                if let index = balancer.index(of: slot), balancer.candidates[index].inFlight > 0 {
+                    balancer.count(slot, -1)
+                }
+            default:
+                var tried = TriedServers()
+                for _ in 0..<draw(4) { tried.insert(Int32(draw(40))) }
+                let chosen = balancer.choose(nowMs: now, tried: tried)
+                let all = balancer.candidates.filter { !tried.contains($0.slot) }
+                let open = all.filter { $0.avoidUntilMs == 0 }
+                let least = (open.isEmpty ? all : open).map { Double($0.inFlight) / Double($0.share) }.min()
+                let found = chosen.flatMap { balancer.index(of: $0) }.map { balancer.candidates[$0] }
+                #expect(found.map { Double($0.inFlight) / Double($0.share) } == least, "seed \(seed)")
+                if let chosen { balancer.count(chosen, 1) }
+            }
+        }
+    }
+
+    @Test("virtual time begins anew without a server losing its place") func rewind() {
+        var balancer = make([1, 2, 1])
+        _ = balancer.next(5)
+        balancer.virtualTime += 1 << 61
+        for index in balancer.candidates.indices { balancer.candidates[index].turn += 1 << 61 }
+        for _ in 0..<3 { #expect(balancer.next(4) == [10: 1, 11: 2, 12: 1]) }
+        #expect(balancer.virtualTime < 1 << 50)
     }
 
     @Test("the budget: some to begin with, a fifth per request, three per second") func budget() {

@@ -123,6 +123,7 @@ extension Configuration {
     struct Backend: Sendable, Equatable {
         var name: String
         var balance: Balance
+        var balancing = Balancing()
         var check: Check
         var servers: [Server]
         /// The PROXY header that every connection to a server begins with.
@@ -130,8 +131,6 @@ extension Configuration {
         var capacity = Capacity()
         var resilience = Resilience()
     }
-
-    enum Balance: String, Sendable, Equatable, CaseIterable { case roundrobin, leastconn }
 
     struct Check: Sendable, Equatable {
         var kind: Kind
@@ -156,6 +155,8 @@ extension Configuration {
         var weight: Int
         /// In its backend's place.
         var maxConnections: Int?
+        /// Gets requests only while no other server of its backend is usable.
+        var isBackup = false
     }
 
     struct Timeouts: Sendable, Equatable {

@@ -5,8 +5,7 @@ import Proxy
 
 extension ConfigurationReader {
     private static let backendKeys =
-        ["name", "balance", "check", "servers", "sendProxy"] + capacityKeys
-        + resilienceKeys
+        ["name", "check", "servers", "sendProxy"] + balancingKeys + capacityKeys + resilienceKeys
 
     mutating func backends(_ root: Fields) -> [PlacedBackend] {
         let example =
@@ -29,12 +28,11 @@ extension ConfigurationReader {
             if let namePlace, let name, backends.contains(where: { $0.backend.name == name }) {
                 report.add(namePlace, "another backend is called \"\(name)\"; names must differ")
             }
-            let balance = fields.optional("balance")?.choice(
-                Configuration.Balance.self, later: ["random", "hash", "first"], "balance", &report)
+            let (balance, balancing) = balancing(fields)
             let check = check(fields.optional("check"))
             let servers = servers(fields)
             let backend = Configuration.Backend(
-                name: name ?? "", balance: balance ?? .roundrobin, check: check, servers: servers.map(\.server),
+                name: name ?? "", balance: balance, balancing: balancing, check: check, servers: servers.map(\.server),
                 sendProxy: sendProxy(fields.optional("sendProxy")), capacity: capacity(fields),
                 resilience: resilience(fields))
             backends.append(PlacedBackend(backend: backend, places: servers.map(\.place)))
@@ -54,9 +52,8 @@ extension ConfigurationReader {
         var ids: Set<String> = []
         var addresses: Set<SocketAddress> = []
         for element in elements {
-            guard let fields = Fields(element, known: ["id", "address", "weight", "maxConnections"], &report) else {
-                continue
-            }
+            let keys = ["id", "address", "weight", "backup", "maxConnections"]
+            guard let fields = Fields(element, known: keys, &report) else { continue }
             let idPlace = fields.required("id", "a name for this server: id: \"api_1\"", &report)
             let addressPlace = fields.required("address", "where it listens: address: \"10.0.0.21:8080\"", &report)
             let id = idPlace?.name("a server", &report)
@@ -74,7 +71,8 @@ extension ConfigurationReader {
             }
             let server = Configuration.Server(
                 id: id ?? "", address: address, weight: weight,
-                maxConnections: maxConnections(fields.optional("maxConnections")))
+                maxConnections: maxConnections(fields.optional("maxConnections")),
+                isBackup: fields.optional("backup")?.flag(&report) ?? false)
             servers.append((server, addressPlace))
         }
         return servers
@@ -112,6 +110,9 @@ extension ConfigurationReader {
             let backend = fields.required("backend", "the name of the backend that answers: backend: \"api\"", &report)
             let index = backend.flatMap { self.backend($0, backends) }
             let routes = routes(fields.optional("routes"), isTCP: mode == .tcp, backends)
+            if let backend, let index {
+                checkBalancing(backends[index].backend, isTCP: mode == .tcp, at: backend)
+            }
             let address = fields.optional("address").flatMap { listenAddress($0) }
             let portPlace = fields.required("port", "the port to listen on: port: 80", &report)
             guard let portPlace, let port = portPlace.port(&report) else { continue }

@@ -93,9 +93,11 @@ extension Configuration.Backend {
         servers += gone.map { "-\($0.id)" }
         if !servers.isEmpty { parts.append("servers \(servers.joined(separator: " "))") }
         if before.balance != after.balance { parts.append("balance \(after.balance.rawValue)") }
+        parts += before.balancing.differences(after.balancing)
         if before.check != after.check { parts.append("check") }
         parts += before.capacity.differences(after.capacity)
         parts += before.resilience.differences(after.resilience)
+        if before.sendProxy != after.sendProxy { parts.append("sendProxy") }
         return parts.isEmpty ? "changed" : parts.joined(separator: ", ")
     }
 }

@@ -120,6 +120,7 @@ extension Configuration.Backend {
     fileprivate func write(to writer: inout ByteWriter) {
         writer.string(name)
         writer.string(balance.rawValue)
+        balancing.write(to: &writer)
         writer.optional(sendProxy?.rawValue)
         switch check.kind {
         case .tcp: writer.byte(0)
@@ -138,6 +139,7 @@ extension Configuration.Backend {
             writer.string(server.address.description)
             writer.varint(server.weight)
             writer.varint(server.maxConnections ?? 0)
+            writer.flag(server.isBackup)
         }
         capacity.write(to: &writer)
         resilience.write(to: &writer)

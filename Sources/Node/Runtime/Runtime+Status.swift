@@ -98,7 +98,8 @@ extension Runtime {
         let probe = prober.view(of: server.name)
         return StatusReport.Server(
             id: server.id.server, address: server.address.description, health: server.health.rawValue,
-            admin: server.admin.rawValue, weight: server.weight, maxConnections: server.connectionsMax,
+            admin: server.admin.rawValue, weight: server.weight, isBackup: server.isBackup,
+            maxConnections: server.connectionsMax,
             reason: server.reason.isEmpty ? "not checked yet" : server.reason, sinceSeconds: since, views: views,
             sessions: figures.sessions, requests: figures.requests, retries: figures.retries, errors: figures.errors,
             outliers: figures.outliers,

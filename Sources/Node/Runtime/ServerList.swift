@@ -11,6 +11,7 @@ struct ActiveServer: Sendable, Equatable {
     let name: String
     let address: SocketAddress
     let weight: Int
+    let isBackup: Bool
     /// From this node, 0: any number.
     let connectionsMax: Int
     let admin: AdminState
@@ -67,7 +68,7 @@ struct ServerList: Sendable, Equatable {
                 let address = record?.address.flatMap { SocketAddress($0) } ?? server.address
                 servers.append(
                     Self.server(
-                        id, address, weight: server.weight,
+                        id, address, weight: server.weight, isBackup: server.isBackup,
                         connectionsMax: server.maxConnections ?? backend.capacity.maxConnections, record))
             }
             for record in added where record.id.backend == backend.name {
@@ -76,7 +77,8 @@ struct ServerList: Sendable, Equatable {
                 else { continue }
                 servers.append(
                     Self.server(
-                        record.id, address, weight: 1, connectionsMax: backend.capacity.maxConnections, record))
+                        record.id, address, weight: 1, isBackup: false, connectionsMax: backend.capacity.maxConnections,
+                        record))
             }
             return servers
         }
@@ -84,10 +86,11 @@ struct ServerList: Sendable, Equatable {
     }
 
     private static func server(
-        _ id: ServerID, _ address: SocketAddress, weight: Int, connectionsMax: Int?, _ record: ServerRecord?
+        _ id: ServerID, _ address: SocketAddress, weight: Int, isBackup: Bool, connectionsMax: Int?,
+        _ record: ServerRecord?
     ) -> ActiveServer {
         ActiveServer(
-            id: id, name: id.description, address: address, weight: record?.weight ?? weight,
+            id: id, name: id.description, address: address, weight: record?.weight ?? weight, isBackup: isBackup,
             connectionsMax: connectionsMax ?? 0, admin: record?.admin ?? .ready, health: record?.health ?? .unknown,
             reason: record?.reason ?? "",
             sinceMs: record?.sinceMs ?? 0)
@@ -107,6 +110,7 @@ struct ServerList: Sendable, Equatable {
                             usable: panics[index] == nil
                                 ? server.health == .up && server.admin == .ready && !isOutHere(server.name)
                                 : server.isJudged,
+                            isBackup: server.isBackup, upSinceMs: server.health == .up ? server.sinceMs : 0,
                             connectionsMax: server.connectionsMax)
                     })
             })
@@ -173,12 +177,8 @@ extension Configuration.Frontend {
 
 extension Configuration.Backend {
     fileprivate var settings: BackendSettings {
-        let balance: Balance =
-            switch self.balance {
-            case .roundrobin: .roundRobin
-            case .leastconn: .leastConnections
-            }
-        var settings = BackendSettings(name: name, balance: balance, sendProxy: sendProxy?.version)
+        var settings = BackendSettings(name: name, balance: balance.proxy, sendProxy: sendProxy?.version)
+        balancing.apply(to: &settings)
         settings.queueMax = capacity.queue
         resilience.apply(to: &settings)
         return settings

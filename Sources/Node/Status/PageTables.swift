@@ -147,6 +147,7 @@ enum PageTables {
     private static func writeActions(_ server: StatusReport.Server, _ name: String, to page: inout HTMLWriter) {
         page.cell("state", "acts-state") { page in
             if server.admin != "ready" { page.mark(server.admin, "odd") }
+            if server.isBackup { page.element("small", "backup") }
             page.raw("<span class=\"act\" role=\"group\" aria-label=\"Admin state of ")
             page.text(name)
             page.raw("\">")

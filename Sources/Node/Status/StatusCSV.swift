@@ -68,7 +68,7 @@ enum StatusCSV {
         var values = [
             "scur": String(server.sessions), "stot": String(server.requests), "lbtot": String(server.requests),
             "eresp": String(server.errors), "wretr": String(server.retries), "weight": String(server.weight),
-            "status": status(server), "act": server.health == "up" ? "1" : "0", "bck": "0",
+            "status": status(server), "act": server.isBackup ? "0" : "1", "bck": server.isBackup ? "1" : "0",
             "lastchg": String(Int(max(0, min(server.sinceSeconds, 1e9)))), "last_chk": server.reason,
         ]
         if server.maxConnections > 0 { values["slim"] = String(server.maxConnections) }
@@ -83,7 +83,8 @@ enum StatusCSV {
             "qcur": String(backend.queue.length), "scur": String(backend.servers.map(\.sessions).reduce(0, +)),
             "stot": sum(\.requests),
             "lbtot": sum(\.requests), "eresp": sum(\.errors), "wretr": sum(\.retries),
-            "status": up.isEmpty ? "DOWN" : "UP", "act": String(up.count), "bck": "0",
+            "status": up.isEmpty ? "DOWN" : "UP", "act": String(up.count { !$0.isBackup }),
+            "bck": String(up.count(where: \.isBackup)),
             "weight": String(up.map(\.weight).reduce(0, +)),
         ]
     }

@@ -65,7 +65,7 @@ extension StatusReport.Server {
     fileprivate init(_ json: JSONValue) {
         self.init(
             id: json["id"].text ?? "", address: json["address"].text ?? "", health: json["health"].text ?? "",
-            admin: json["admin"].text ?? "", weight: Int(clamping: json["weight"].count),
+            admin: json["admin"].text ?? "", weight: Int(clamping: json["weight"].count), isBackup: json["backup"].flag,
             reason: json["reason"].text ?? "", sinceSeconds: json["sinceSeconds"].number,
             views: json["views"].members.map { .init(node: $0.key, health: JSONValue($0.value).text ?? "") },
             sessions: Int(clamping: json["sessions"].count), requests: json["requests"].count,

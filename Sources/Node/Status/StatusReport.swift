@@ -113,6 +113,8 @@ struct StatusReport: Sendable, Equatable {
         /// `ready`, `drain`, `maint`.
         var admin: String
         var weight: Int
+        /// Gets requests only while no other server of its backend is usable.
+        var isBackup = false
         /// Sessions it may have from each node; 0: any number.
         var maxConnections: Int = 0
         var reason: String
@@ -389,6 +391,7 @@ extension StatusReport.Server {
             writer.field("retries", retries)
             writer.field("errors", errors)
             writer.field("outliers", outliers)
+            writer.field("backup", isBackup)
             if let checkSeconds { writer.field("checkMs", checkSeconds * 1000, decimals: 3) }
             work.write(to: &writer)
         }

@@ -103,7 +103,9 @@ struct StatusTable {
                 rows.append([
                     Cell("\(backend.name)/\(server.id)"), Cell(server.address), Cell(server.health, mark),
                     Cell(StatusText.shortSpan(server.sinceSeconds)),
-                    Cell(server.admin, server.admin == "ready" ? .none : .odd), Cell(String(server.weight)),
+                    Cell(
+                        server.isBackup ? "\(server.admin), backup" : server.admin,
+                        server.admin == "ready" ? .none : .odd), Cell(String(server.weight)),
                     views(server), Cell(String(server.sessions)), Cell(StatusText.short(server.requests)),
                     Cell(StatusText.short(server.errors), server.errors > 0 ? .odd : .none),
                     Cell(server.reason, .faint),

@@ -7,6 +7,7 @@
 enum FieldName: UInt8 {
     case other
     case host, connection, contentLength, transferEncoding, expect, upgrade, te, maxForwards, accept, date
+    case cookie
     case xForwardedFor, xForwardedProto, xForwardedHost, forwarded
     /// Keep-Alive, Proxy-Connection: never forwarded (RFC 9110, 7.6.1); Proxy, which CGI servers take for an
     /// environment variable (CVE-2016-5385); and X_Forwarded_For and the like, which they take for X-Forwarded-For.
@@ -96,7 +97,10 @@ struct FieldTable {
         case 3: return isName("via") ? .via : .other
         case 4: return isName("host") ? .host : isName("date") ? .date : .other
         case 5: return isName("proxy") ? .hop : .other
-        case 6: return isName("accept") ? .accept : isName("server") ? .server : isName("expect") ? .expect : .other
+        case 6:
+            if isName("accept") { return .accept }
+            if isName("server") { return .server }
+            return isName("expect") ? .expect : isName("cookie") ? .cookie : .other
         case 7: return isName("upgrade") ? .upgrade : .other
         case 9: return isName("forwarded") ? .forwarded : .other
         case 10: return isName("connection") ? .connection : isName("keep-alive") ? .hop : .other

@@ -68,7 +68,7 @@ enum Rewrite {
             case .upgrade where !head.upgrades: continue
             // An HTTP/1.0 client doesn't understand 100 (RFC 9110, 10.1.1).
             case .expect where head.minorVersion == 0: continue
-            case .other, .accept, .date, .via, .server, .poweredBy, .maxForwards:
+            case .other, .accept, .cookie, .date, .via, .server, .poweredBy, .maxForwards:
                 if head.nominates && isNominated(field, table, pool, from) { continue }
                 run.keep(field, &writer, pool, from)
             default: run.keep(field, &writer, pool, from)
@@ -200,7 +200,7 @@ enum Rewrite {
             // RFC 9110, 8.6: neither length nor coding belongs there; a client might believe them.
             case .contentLength where hasNoBody: continue
             case .transferEncoding where hasNoBody || isPlain: continue
-            case .other, .accept, .expect, .host, .maxForwards, .server, .poweredBy, .via, .xForwardedFor,
+            case .other, .accept, .cookie, .expect, .host, .maxForwards, .server, .poweredBy, .via, .xForwardedFor,
                 .xForwardedProto, .xForwardedHost, .forwarded:
                 if head.nominates && isNominated(field, table, pool, from) { continue }
                 run.keep(field, &writer, pool, from)

@@ -6,9 +6,13 @@ import Synchronization
 /// A server as routing snapshots name it: by its figures' slot instead of its id.
 struct RouteEntry: Sendable, Equatable {
     let slot: Int
+    /// The hash of its id.
+    let key: UInt64
     let address: SocketAddress
     let weight: Int
     let usable: Bool
+    let isBackup: Bool
+    let upSinceMs: Int64
     /// 0: any number.
     let connectionsMax: Int
 }

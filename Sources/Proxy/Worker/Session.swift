@@ -89,6 +89,8 @@ struct Session: BitwiseCopyable {
     /// It has one of its frontend's limited places.
     var holdsPlace = false
     var tried = TriedServers()
+    /// What `Balance.hash` goes by; 0: nothing.
+    var key: UInt64 = 0
     /// When the server was chosen, in microseconds: the turn's time.
     var chosenUs: UInt64 = 0
     /// What the access log knows of the current request; -1: nothing.

@@ -30,6 +30,7 @@ extension Worker {
             }
             guard writeRequest(slot, head, from, policy) else { return refuse(slot, .fieldsTooLarge) }
             take(slot, head)
+            findKey(slot, head, from)
             logHead(slot, head, from)
             sessions[slot].input.start += Int32(headBytes)
             guard takeBody(slot) else { return }

@@ -13,6 +13,7 @@ extension Worker {
     /// Takes over a snapshot. Runs between requests, so allocation is fine here.
     /// Backends that it doesn't name were removed: requests that are still on them may try the servers they had.
     mutating func install(_ routes: [BackendRoute]) {
+        let wallMs = System.wallMilliseconds()
         for index in servers.indices { servers[index].isUsable = false }
         var hasNewLimit = false
         for route in routes where route.slot < backends.count {
@@ -31,9 +32,15 @@ extension Worker {
         }
         for index in servers.indices where !servers[index].isUsable { closeIdleLinks(index) }
         for route in routes where route.slot < backends.count {
-            backends[route.slot].balancer.update(
-                route.servers.filter { $0.usable && $0.weight > 0 }
-                    .map { (slot: $0.slot, weight: $0.weight, inFlight: Int(servers[$0.slot].inFlight)) })
+            var standing: ContiguousArray<Balancer.Server> = []
+            standing.reserveCapacity(route.servers.count)
+            for entry in route.servers {
+                standing.append(
+                    Balancer.Server(
+                        slot: entry.slot, key: entry.key, weight: entry.weight, isUsable: entry.usable,
+                        isBackup: entry.isBackup, inFlight: servers[entry.slot].inFlight, upSinceMs: entry.upSinceMs))
+            }
+            backends[route.slot].balancer.update(standing, nowMs: nowMs, wallMs: wallMs)
             backends[route.slot].isLimited = route.servers.contains { $0.connectionsMax > 0 }
         }
         if hasNewLimit { countPresent() }
@@ -73,7 +80,8 @@ extension Worker {
         let backend = Int(sessions[slot].backend)
         let limits = backends[backend].isLimited ? places : nil
         while true {
-            let chosen = backends[backend].balancer.choose(nowMs: nowMs, tried: sessions[slot].tried, places: limits)
+            let chosen = backends[backend].balancer.choose(
+                nowMs: nowMs, tried: sessions[slot].tried, key: sessions[slot].key, places: limits)
             guard let chosen else { return backends[backend].balancer.isFull ? .full : .none }
             // Another worker may have taken the last place since.
             if takePlace(slot, chosen) { return .server(chosen) }

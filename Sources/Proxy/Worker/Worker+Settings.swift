@@ -29,10 +29,18 @@ extension Worker {
     private mutating func install(_ entry: BackendEntry) {
         while backends.count <= entry.slot { backends.append(BackendState(entry.settings, nowMs: nowMs)) }
         backends[entry.slot].adopt(entry.settings)
-        let name = ContiguousArray(entry.settings.name.utf8.prefix(256))
         if !backends[entry.slot].host.hasBuffer { backends[entry.slot].host.buffer = buffers.take() }
-        buffers.store(name, backends[entry.slot].host.buffer, 0)
-        backends[entry.slot].host.end = Int32(name.count)
+        let buffer = backends[entry.slot].host.buffer
+        backends[entry.slot].host = keep(entry.settings.name, buffer, at: 0)
+        backends[entry.slot].keyName = keep(entry.settings.hashOn.name, buffer, at: Self.nameBytesMax)
+    }
+
+    private static var nameBytesMax: Int { 256 }
+
+    private func keep(_ name: String, _ buffer: Int32, at start: Int) -> Stretch {
+        let bytes = ContiguousArray(name.utf8.prefix(Self.nameBytesMax))
+        buffers.store(bytes, buffer, start)
+        return Stretch(buffer: buffer, start: Int32(start), end: Int32(start + bytes.count))
     }
 
     private mutating func install(_ entry: FrontendEntry) {

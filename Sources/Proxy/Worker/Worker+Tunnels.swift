@@ -32,6 +32,7 @@ extension Worker {
         counters.add(.inFlight)
         counters.add(.inFlight, backend: Int(backend))
         backends[Int(backend)].budget.request()
+        findKey(slot)
         beginLog(slot, isConnection: true)
         awaitClient(slot)
         guard sessions[slot].isRegistered else { return }

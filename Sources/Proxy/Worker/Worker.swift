@@ -5,6 +5,7 @@
 // no lock: everything it uses is a slot in a flat table or a number. The verbs are in the extensions:
 //   Worker+Clients   accept, read request heads, answer by ourselves, close
 //   Worker+Servers   choose, connect, retry, pool
+//   Worker+Keys      what a request's server is chosen by
 //   Worker+Requests  forward a request upwards
 //   Worker+Responses forward a response downwards, finish the exchange
 //   Worker+Preface   PROXY headers

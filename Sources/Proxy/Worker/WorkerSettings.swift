@@ -89,6 +89,10 @@ struct BackendState {
     var balancer: Balancer
     /// Host for HTTP/1.0 requests that name none: the backend's name, in a buffer that is never given back.
     var host = Stretch()
+    /// What a request's key is.
+    var keyKind = RequestKey.none
+    /// The name of the field or cookie that has it, in `host`'s buffer.
+    var keyName = Stretch()
     /// The PROXY header that its servers get.
     var sendProxy: ProxyVersion?
     /// One of its servers has a limit.
@@ -108,13 +112,21 @@ struct BackendState {
     var replayBytesMax = 0
 
     init(_ settings: BackendSettings, nowMs: UInt64) {
-        balancer = Balancer(settings.balance)
+        balancer = Self.balancer(settings)
         budget = RetryBudget(settings.retries, nowMs: nowMs)
+    }
+
+    /// Each with a seed of its own: workers that draw alike would choose alike.
+    private static func balancer(_ settings: BackendSettings) -> Balancer {
+        var generator = SystemRandomNumberGenerator()
+        return Balancer(settings.balance, seed: generator.next())
     }
 
     /// Takes over what the settings say; requests go by it from the next one on. The servers follow with the routes.
     mutating func adopt(_ settings: BackendSettings) {
-        if balancer.balance != settings.balance { balancer = Balancer(settings.balance) }
+        if balancer.balance != settings.balance { balancer = Self.balancer(settings) }
+        balancer.setSlowStart(ms: UInt64(max(settings.slowStartMs, 0)))
+        keyKind = settings.balance == .hash ? RequestKey(settings.hashOn) : .none
         sendProxy = settings.sendProxy
         queueMax = settings.queueMax
         budget.adopt(settings.retries)
