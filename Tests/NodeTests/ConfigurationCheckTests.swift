@@ -56,12 +56,28 @@ import Testing
         #expect(problems.all.count == 1 && problems.description.contains("backends[0].\(message)"), "\(problems)")
     }
 
-    @Test func whatATcpCheckCantLookAtIsRefused() throws {
-        guard case .failure(let problems) = load("{ type: \"tcp\", sameContent: true }") else {
-            Issue.record("accepted")
-            return
+    @Test(arguments: [("tcp", "a tcp check only opens a connection"), ("icmp", "an icmp check only sends an echo")])
+    func whatOtherChecksCantLookAtIsRefused(_ type: String, _ why: String) throws {
+        for member in ["path: \"/\"", "expect: 200", "sameContent: true"] {
+            guard case .failure(let problems) = load("{ type: \"\(type)\", \(member) }") else {
+                Issue.record("accepted: \(member)")
+                continue
+            }
+            let key = member.prefix { $0 != ":" }
+            #expect(problems.description.contains("check.\(key): belongs to a check of type \"http\"; \(why)"))
         }
-        #expect(problems.description.contains("check.sameContent: belongs to a check of type \"http\""))
+    }
+
+    @Test func anEchoCheckHasTheTimesOfTheOthers() throws {
+        let check = try load(
+            "{ type: \"icmp\", interval: \"2s\", timeout: \"300ms\", rise: 3, fall: 4 }"
+        ).get().backends[0].check
+        #expect(
+            check
+                == Configuration.Check(
+                    kind: .icmp, interval: .seconds(2), timeout: .milliseconds(300), rise: 3, fall: 4))
+        let tcp = try load("{ type: \"tcp\" }").get()
+        #expect(try load("{ type: \"icmp\" }").get().sectionsDiffering(from: tcp.sectionDigests) == [.backends])
     }
 
     @Test(arguments: ["expect: [200, 204]", "expectBody: \"x\"", "sameContent: true", "host: \"\(1)\""])

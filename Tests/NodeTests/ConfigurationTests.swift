@@ -349,7 +349,7 @@ import Testing
         ),
         Misuse(
             "type: \"http\"", "type: \"https\"",
-            "16:20: backends[0].check.type: unknown check type \"https\"; did you mean \"http\"? This version has \"tcp\" or \"http\""
+            "16:20: backends[0].check.type: unknown check type \"https\"; did you mean \"http\"? This version has \"tcp\" or \"http\" or \"icmp\""
         ),
         Misuse(
             "type: \"http\", path: \"/health\", expect: 200", "type: \"tcp\", path: \"/\"",

@@ -145,6 +145,8 @@ extension Configuration {
             /// A connection that opens is a success.
             case tcp
             case http(HTTPCheck)
+            /// An ICMP echo that is answered is a success.
+            case icmp
         }
     }
 

@@ -28,19 +28,20 @@ extension ConfigurationReader {
         return check
     }
 
-    private enum CheckType: String, CaseIterable { case tcp, http }
+    private enum CheckType: String, CaseIterable { case tcp, http, icmp }
     private enum CheckMethod: String, CaseIterable { case get = "GET", head = "HEAD", options = "OPTIONS" }
 
     private mutating func checkKind(_ fields: Fields) -> Configuration.Check.Kind {
-        let place = fields.required("type", "what to check: type: \"http\" or type: \"tcp\"", &report)
+        let place = fields.required("type", "what to check: type: \"http\", \"tcp\" or \"icmp\"", &report)
         let type = place?.choice(CheckType.self, later: ["grpc", "script"], "check type", &report)
-        if type == .tcp {
+        if let type, type != .http {
+            let all = type == .tcp ? "a tcp check only opens a connection" : "an icmp check only sends an echo"
             for key in ["method", "path", "host", "expect", "expectBody", "sameContent"] {
                 if let extra = fields.optional(key) {
-                    report.add(extra, "belongs to a check of type \"http\"; a tcp check only opens a connection")
+                    report.add(extra, "belongs to a check of type \"http\"; \(all)")
                 }
             }
-            return .tcp
+            return type == .tcp ? .tcp : .icmp
         }
         return .http(httpCheck(fields))
     }

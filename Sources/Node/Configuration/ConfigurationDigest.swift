@@ -131,6 +131,7 @@ extension Configuration.Backend {
             writer.string(check.expect.description)
             writer.optional(check.expectBody)
             writer.flag(check.sameContent)
+        case .icmp: writer.byte(2)
         }
         for span in [check.interval, check.timeout] { writer.nanoseconds(span) }
         for count in [check.rise, check.fall, servers.count] { writer.varint(count) }

@@ -57,6 +57,7 @@ extension Runtime {
         configuration = after
         fence?.reconfigure(members: configuration.gossipAddresses, keys: configuration.gossip.keys)
         if before.leadership.gateway != after.leadership.gateway { openGateway(now: now) }
+        tryEchoes()
         log.level = after.log.level
         status.access = StatusAccess(
             token: after.status.token, user: after.status.user, password: after.status.password)

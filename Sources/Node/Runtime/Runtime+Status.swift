@@ -99,13 +99,19 @@ extension Runtime {
         return StatusReport.Server(
             id: server.id.server, address: server.address.description, health: server.health.rawValue,
             admin: server.admin.rawValue, weight: server.weight, isBackup: server.isBackup,
-            maxConnections: server.connectionsMax,
-            reason: server.reason.isEmpty ? "not checked yet" : server.reason, sinceSeconds: since, views: views,
+            maxConnections: server.connectionsMax, reason: reason(of: server, probe), sinceSeconds: since, views: views,
             sessions: figures.sessions, requests: figures.requests, retries: figures.retries, errors: figures.errors,
             outliers: figures.outliers,
             checkSeconds: probe.flatMap { $0.checkedNs > 0 ? Double($0.latencyNs) / 1e9 : nil },
             latency: figures.latency,
             work: overview.figures.work(with: server.name, nodes: configuration.nodes.map(\.id), now: now))
+    }
+
+    /// The agreed verdict's reason; without a verdict, why this node has nothing to say.
+    private func reason(of server: ActiveServer, _ probe: ProbeView?) -> String {
+        if !server.reason.isEmpty { return server.reason }
+        guard let probe, probe.verdict == .unknown, !probe.reason.isEmpty else { return "not checked yet" }
+        return probe.reason
     }
 
     private func gate(_ condition: Digest.Condition?) -> Bool? { configuration.vips.isEmpty ? nil : condition?.hasGate }
@@ -127,6 +133,7 @@ extension Runtime {
                     + "may be two owners. It ends by itself when a majority is in touch")
         }
         if !core.hasQuorum(now: now) { problems.append("no quorum: a majority of the nodes is not in touch") }
+        if let echoProblem { problems.append(echoProblem) }
         if let storage = core.storageProblem {
             problems.append("this node can't write its state (\(storage)): it neither votes nor leads")
         }

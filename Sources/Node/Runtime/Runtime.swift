@@ -63,6 +63,8 @@ final class Runtime {
     var prober: Prober
     /// nil: none is configured, or this process may not ask it.
     var gateway: GatewayProbe?
+    /// Why this node can't make the checks of type "icmp", if there are any.
+    var echoProblem: String?
     var status: StatusServer
     let dataPlane: DataPlane
     let signals: Int32
@@ -128,6 +130,7 @@ final class Runtime {
         status = parts.status
         links = hasVIP ? try? LinkCheck() : nil
         openGateway(now: parts.now)
+        tryEchoes()
     }
 
     /// Begins to ask the configured gateway, and no other any more.
@@ -148,8 +151,16 @@ final class Runtime {
         } catch {
             log.log(
                 .warning,
-                "leadership.gateway: no echo can be sent (\(error)): CAP_NET_RAW is missing; it counts for nothing")
+                "leadership.gateway: no echo can be sent (\(error)); it counts for nothing until you \(EchoSocket.remedy)"
+            )
         }
+    }
+
+    /// Checks of type "icmp" need sockets that not every process may have: better said at once than found out.
+    func tryEchoes() {
+        let before = echoProblem
+        echoProblem = configuration.echoProblem()
+        if let echoProblem, echoProblem != before { log.log(.warning, echoProblem) }
     }
 
     static func now() -> Instant { Instant(nanoseconds: System.bootNanoseconds()) }

@@ -134,6 +134,22 @@ extension Configuration {
         backends.flatMap { backend in backend.servers.map { ServerID(backend: backend.name, server: $0.id) } }
     }
 
+    /// Why this process can't send the echoes that checks of type "icmp" want; nil when it can, or there are none.
+    func echoProblem() -> String? {
+        for backend in backends where backend.check.kind == .icmp {
+            for isIPv6 in [false, true] where backend.servers.contains(where: { $0.address.isIPv6 == isIPv6 }) {
+                do throws(SystemError) {
+                    try EchoSocket(isIPv6: isIPv6).close()
+                } catch {
+                    return
+                        "backend \(backend.name), check.type \"icmp\": no echo can be sent (\(error)), so this node checks "
+                        + "none of its servers: \(EchoSocket.remedy)"
+                }
+            }
+        }
+        return nil
+    }
+
     /// What the data plane needs to know of the file.
     func proxySettings(workers: Int) -> ProxySettings {
         var timeouts = ProxyTimeouts()
@@ -191,6 +207,7 @@ extension Configuration.Check {
             switch self.kind {
             case .tcp: .tcp
             case .http(let check): .http(check)
+            case .icmp: .icmp
             }
         return ProbeSettings(
             kind: kind, interval: interval, timeout: timeout, rise: rise, fall: fall, greeting: greeting)

@@ -1,11 +1,12 @@
-// Prober: checks servers actively, by a TCP connection or an HTTP request, on the control thread's reactor.
+// Prober: checks servers actively, by a TCP connection, an HTTP request or an ICMP echo, on the control thread's reactor.
 //
 // It decides when with `CheckState` and judges answers with `HTTPCheck`; here are only the sockets. It never
 // blocks, never keeps a connection, never looks a name up, and never reads more of an answer than `CheckResponse` allows.
 // Owned by the control thread, which calls `tick` at `deadline` and `handle` for events of the prober's token kind.
 //
 // A probe: connecting → (tcp: passed) → sending → reading the answer → passed or failed → closed. Whatever fails, and
-// a timeout over all of it, is a failure with a reason in words for people.
+// a timeout over all of it, is a failure with a reason in words for people. An echo has a socket of its own as well: sent →
+// answered → closed.
 
 import CLinux
 import Glibc
@@ -18,6 +19,8 @@ public struct ProbeSettings: Sendable, Equatable {
         /// An HTTP/1.1 request whose answer is as expected passes. Status 503 with the field `X-Triad-State: drain` says
         /// that the server wants no new requests.
         case http(HTTPCheck)
+        /// An ICMP echo that is answered passes: the machine is there. The server's port doesn't matter.
+        case icmp
     }
 
     public let kind: Kind
@@ -86,6 +89,8 @@ public struct Prober: ~Copyable {
     public static let probesMax = 256
     /// Reads of one answer in one go: more than an answer's limits take.
     private static let readsPerTurn = 64
+    /// Datagrams looked at for an echo's answer in one go.
+    private static let datagramsPerTurn = 32
 
     private struct Target {
         var target: ProbeTarget
@@ -112,6 +117,7 @@ public struct Prober: ~Copyable {
         var request: [UInt8] = []
         var sent = 0
         var response = CheckResponse()
+        var echo: (socket: EchoSocket, sent: Echo)?
     }
 
     private enum Outcome {
@@ -132,6 +138,7 @@ public struct Prober: ~Copyable {
     private var freeSlots: [Int] = []
     private var running = 0
     private var changes: [ProbeChange] = []
+    private var echoes: UInt16 = 0
 
     /// - Parameters:
     ///   - kind: token kind for the reactor.
@@ -248,6 +255,7 @@ public struct Prober: ~Copyable {
         probes[slot].kind = target.settings.kind
         probes[slot].request = target.settings.greeting?.ownGreeting ?? []
         targets[index].slot = slot
+        if target.settings.kind == .icmp { return startEcho(slot, to: target.address, now: now, reactor: reactor) }
         do throws(SystemError) {
             let descriptor = try System.socket(target.address.family, SOCK_STREAM.rawValue)
             probes[slot].descriptor = descriptor
@@ -265,8 +273,53 @@ public struct Prober: ~Copyable {
         }
     }
 
+    private mutating func startEcho(_ slot: Int, to address: SocketAddress, now: UInt64, reactor: borrowing Reactor) {
+        let socket: EchoSocket
+        do throws(SystemError) {
+            socket = try EchoSocket(isIPv6: address.isIPv6)
+        } catch {
+            let remedy = error.code == EPERM || error.code == EACCES ? ": \(EchoSocket.remedy)" : ""
+            return finish(slot, .gaveUp("not checked: \(error)\(remedy)"), now: now, reactor: reactor)
+        }
+        probes[slot].descriptor = socket.descriptor
+        probes[slot].connected = true
+        echoes &+= 1
+        let echo = Echo(socket.form, sequence: echoes, token: .random(in: 0...(.max)))
+        probes[slot].echo = (socket, echo)
+        let code = socket.connect(address)
+        if code != 0 { return finish(slot, .failed(Self.explain(code)), now: now, reactor: reactor) }
+        do throws(SystemError) {
+            try reactor.registerForReading(
+                socket.descriptor, Token(kind: kind, slot: slot, generation: probes[slot].generation))
+            guard case .failed(let code) = socket.send(echo) else { return }
+            // A local filter refused it, or there was no memory for it.
+            if [EPERM, ENOBUFS, ENOMEM].contains(code) { throw SystemError(call: "send", code: code) }
+            finish(slot, .failed(Self.explain(code)), now: now, reactor: reactor)
+        } catch {
+            finish(slot, .gaveUp("not checked: \(error)"), now: now, reactor: reactor)
+        }
+    }
+
+    /// Looks for the echo's answer among what came.
+    private func receiveEcho(_ slot: Int, now: UInt64) -> Outcome? {
+        guard let (socket, echo) = probes[slot].echo else { return nil }
+        var datagram: [UInt8] = []
+        for _ in 0..<Self.datagramsPerTurn {
+            switch socket.receive(into: &datagram) {
+            case .moved where echo.isAnswered(by: datagram):
+                return .passed("echo answered in \(Self.milliseconds(now - probes[slot].startedNs)) ms")
+            case .moved: continue
+            case .failed(let code): return .failed(code == ECONNREFUSED ? "echo refused" : Self.explain(code))
+            case .wouldBlock, .ended: return nil
+            }
+        }
+        // The rest is for the next turn.
+        return nil
+    }
+
     /// Goes on with the probe in `slot` until it would block; an outcome when it is over.
     private mutating func advance(_ slot: Int, _ readiness: Readiness, now: UInt64) -> Outcome? {
+        if probes[slot].kind == .icmp { return receiveEcho(slot, now: now) }
         if !probes[slot].connected {
             let code = System.pendingError(probes[slot].descriptor)
             if code != 0 { return .failed(Self.explain(code)) }
