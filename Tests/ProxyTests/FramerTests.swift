@@ -28,6 +28,13 @@ import Testing
         for step in 1...8 { #expect(end(.chunked, text + "GET / ", step: step) == text.utf8.count) }
     }
 
+    @Test(
+        "trailers don't say what only a head may (RFC 9110, 6.5.1)",
+        arguments: ["Content-Length: 2", "transfer-encoding: chunked", "HOST: a", "A: b\r\nX-Forwarded-For: c"])
+    func trailers(text: String) {
+        for step in 1...8 { #expect(end(.chunked, "2\r\nok\r\n0\r\n\(text)\r\n\r\n", step: step) == nil) }
+    }
+
     @Test("a length counts bytes; none left is done") func length() {
         for step in 1...8 { #expect(end(.length(5), "helloGET", step: step) == 5) }
         #expect(BodyFramer.length(0).isDone)

@@ -3,7 +3,8 @@
 // RFC 9112, 6 (message body), 7.1 (chunked), 7.1.2 (trailers). A body is forwarded as it came, so what it is checked
 // for is what lets two parties disagree about where it ends: sizes beyond 16 digits, bare CR or LF, anything but CRLF
 // after a chunk, spaces without an extension, control bytes in extensions, malformed trailer fields. Extensions (of a
-// chunk, and of all together) and trailers have limits.
+// chunk, and of all together) and trailers have limits. Trailers may not say what only a head may (RFC 9110, 6.5.1): a server
+// that puts them with the head's fields would frame, route or attribute the message anew.
 
 /// What the next bytes of a body are.
 struct BodyPiece: Equatable {
@@ -43,7 +44,7 @@ struct BodyFramer: BitwiseCopyable, Equatable {
     private var overhead: UInt16 = 0
     /// Bytes of all extensions so far.
     private var extensions: UInt16 = 0
-    /// Bytes left of the body (length) or of the chunk.
+    /// Bytes left of the body (length) or of the chunk; in a trailer's name, its hash so far.
     private(set) var remaining: UInt64
 
     static let extensionBytesMax = 256
@@ -172,10 +173,16 @@ struct BodyFramer: BitwiseCopyable, Equatable {
         switch state {
         case .trailerStart:
             state = byte == Bytes.cr ? .finalLF : .trailerName
+            remaining = byte == Bytes.cr ? 0 : Self.hash(byte, after: Self.hashStart)
             return byte == Bytes.cr || Bytes.isToken(byte)
         case .trailerName:
-            if byte == Bytes.colon { state = .trailerValue }
-            return byte == Bytes.colon || Bytes.isToken(byte)
+            guard byte == Bytes.colon else {
+                remaining = Self.hash(byte, after: remaining)
+                return Bytes.isToken(byte)
+            }
+            state = .trailerValue
+            defer { remaining = 0 }
+            return !Self.isOfHeads(remaining)
         case .trailerValue:
             if byte == Bytes.cr { state = .trailerLF }
             return byte == Bytes.cr || Bytes.isValue(byte)
@@ -187,5 +194,31 @@ struct BodyFramer: BitwiseCopyable, Equatable {
             kind = .empty
             return byte == Bytes.lf
         }
+    }
+
+    // MARK: - Names that trailers may not have
+
+    private static let namesOfHeads: InlineArray<10, UInt64> = [
+        hash("content-length"), hash("transfer-encoding"), hash("host"), hash("connection"), hash("upgrade"),
+        hash("expect"),
+        hash("forwarded"), hash("x-forwarded-for"), hash("x-forwarded-proto"), hash("x-forwarded-host"),
+    ]
+
+    private static func isOfHeads(_ name: UInt64) -> Bool {
+        for index in namesOfHeads.indices where namesOfHeads[index] == name { return true }
+        return false
+    }
+
+    /// FNV-1a over a name in lower case. WHY: a name may arrive in pieces and isn't kept; another one with the same hash is
+    /// refused for nothing, and none gets through.
+    private static let hashStart: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    private static func hash(_ byte: UInt8, after hash: UInt64) -> UInt64 {
+        let lower = (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) ? byte | 0x20 : byte
+        return (hash ^ UInt64(lower)) &* 0x100_0000_01b3
+    }
+
+    private static func hash(_ name: StaticString) -> UInt64 {
+        name.withUTF8Buffer { $0.reduce(hashStart) { hash($1, after: $0) } }
     }
 }

@@ -55,6 +55,12 @@ struct PlainBody {
     /// Something in it has a limit that is exceeded.
     private(set) var isLong = false
 
+    private static let namesOfHeads: Set<String> = [
+        "content-length", "transfer-encoding", "host", "connection", "upgrade", "expect", "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-proto", "x-forwarded-host",
+    ]
+
     init(_ bytes: [UInt8]) {
         var at = 0
         /// The next line without its CRLF; nil when there is none, or it has bytes that no line may have.
@@ -90,7 +96,8 @@ struct PlainBody {
                 return
             }
             guard let colon = field.firstIndex(of: 58), colon > field.startIndex,
-                field[..<colon].allSatisfy(Bytes.isToken)
+                field[..<colon].allSatisfy(Bytes.isToken),
+                !Self.namesOfHeads.contains(String(decoding: field[..<colon], as: UTF8.self).lowercased())
             else { return }
         }
     }
