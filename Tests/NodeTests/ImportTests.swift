@@ -23,9 +23,11 @@ struct ImportTests {
             timeout connect 5000
             timeout client  50s
             timeout server  50s
+            timeout queue   3s
 
         frontend http_front
             bind *:80
+            maxconn 2000
             default_backend http_back
 
         backend http_back
@@ -131,6 +133,8 @@ struct ImportTests {
         #expect(configuration.timeouts.client == .seconds(50))
         #expect(configuration.limits.retries == 3)
         #expect(configuration.limits.connections == 4096)
+        #expect(configuration.timeouts.queue == .seconds(3))
+        #expect(configuration.frontends[0].maxConnections == 2000)
         #expect(configuration.log.access?.format == .haproxy)
         #expect(configuration.nodes.count == 3)
         #expect(!result.notes.contains { $0.isLost })
@@ -184,7 +188,7 @@ struct ImportTests {
         let lines = """
             default-server inter 3s fall 5 rise 4 weight 10 send-proxy-v2
               server a 10.0.1.1:80 check
-              server b 10.0.1.2:80 check weight 20 disabled
+              server b 10.0.1.2:80 check weight 20 maxconn 50 disabled
               server c [fd00::3]:81 check ssl verify none cookie c
               server d unix@/run/d.sock
             """
@@ -193,6 +197,7 @@ struct ImportTests {
         #expect(api.servers.map(\.weight) == [10, 0, 10])
         #expect(api.servers[2].address.description == "[fd00::3]:81")
         #expect(api.sendProxy == .v2)
+        #expect(api.servers.map(\.maxConnections) == [nil, 50, nil])
         #expect((api.check.interval, api.check.rise, api.check.fall) == (.seconds(3), 4, 5))
         #expect(try fate(result, "server c … ssl") == "lost")
         #expect(try fate(result, "server d") == "lost")

@@ -49,6 +49,10 @@ int clinux_raise_process(pid_t process);
 pid_t clinux_spawn(const char *path, char *const arguments[], char *const environment[], int input, int output,
                    int error, int keep, int death_signal, int new_session);
 
+/// A datagram socket whose messages go to the Unix socket `path`, or to an abstract one if that begins with `@`; closed on
+/// exec. -1 with errno when there is none.
+int clinux_connect_unix_datagram(const char *path);
+
 /// Lets programs that this one starts have a capability (CAP_…) that it has itself, also when not run by root: makes it
 /// inheritable and ambient. 0 or -1 with errno.
 int clinux_pass_on_capability(int capability);

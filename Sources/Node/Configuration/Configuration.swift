@@ -27,6 +27,8 @@ struct Configuration: Sendable, Equatable {
     var timeouts: Timeouts
     var limits: Bounds
     var log: LogSection
+    /// The command that hears of events; nil: none.
+    var notify: NotifySection?
     /// 16 hex digits of a SHA-256 over the content, the same on nodes that read the same file. Comments,
     /// spacing, key order, secrets and what belongs to one machine (`data`, `workers`) don't count.
     var digest: String

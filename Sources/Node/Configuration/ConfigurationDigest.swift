@@ -9,7 +9,7 @@ extension Configuration {
     /// The sections of the file that must be the same on every node, as the file calls them. Nodes send their digests in
     /// this order: add new ones at the end.
     enum Section: String, CaseIterable, Sendable {
-        case cluster, nodes, vip, gossip, status, frontends, backends, leadership, timeouts, limits
+        case cluster, nodes, vip, gossip, status, frontends, backends, leadership, timeouts, limits, notify
     }
 
     mutating func setDigests() {
@@ -76,6 +76,7 @@ extension Configuration {
             bounds.forEach { writer.varint($0) }
             writer.varint(limits.minimumRate)
             writer.optional(limits.requestBody.map { String($0) })
+        case .notify: notify?.write(to: &writer)
         }
         return writer.bytes
     }

@@ -17,7 +17,7 @@ struct ConfigurationReader {
 
     static let keys = [
         "cluster", "nodes", "vip", "gossip", "status", "data", "frontends", "backends", "leadership", "workers",
-        "timeouts", "limits", "log",
+        "timeouts", "limits", "log", "notify",
     ]
     static let dataDefault = "/var/lib/triad"
 
@@ -71,7 +71,8 @@ struct ConfigurationReader {
             frontends: frontends.map(\.frontend), backends: backends.map(\.backend),
             leadership: leadership(fields.optional("leadership"), nodes: nodes, vips: vip.vips),
             workers: workers(fields.optional("workers")), timeouts: timeouts(fields.optional("timeouts")),
-            limits: limits, log: log(fields.optional("log")), digest: "",
+            limits: limits, log: log(fields.optional("log")),
+            notify: notify(fields.optional("notify")), digest: "",
             sectionDigests: [])
         configuration.setDigests()
         return configuration

@@ -57,6 +57,16 @@ enum FenceSystem {
             error: theirs, keep: keep, isTool: true)
     }
 
+    /// Starts an operator's command in a session of its own: standard input is a stream pair, standard error is ours, standard
+    /// output goes nowhere.
+    static func spawnCommand(
+        _ path: String, _ arguments: [String], _ environment: [String]
+    ) throws(SystemError) -> FenceChild {
+        let (ours, theirs) = try pair(packets: false)
+        return try spawn(
+            path, arguments, environment, ours: ours, input: theirs, error: STDERR_FILENO, keep: -1, isTool: false)
+    }
+
     private static func spawn(
         _ path: String, _ arguments: [String], _ environment: [String], ours: Int32, input: Int32, error: Int32,
         keep: Int32, isTool: Bool
@@ -107,6 +117,20 @@ enum FenceSystem {
     static func reap(_ process: Int32) -> Bool {
         var status: Int32 = 0
         return waitpid(process, &status, WNOHANG) != 0
+    }
+
+    /// How a process ended.
+    enum End: Equatable {
+        case exited(Int32)
+        case signalled(Int32)
+    }
+
+    /// Takes a child's last status; nil while it runs.
+    static func end(of process: Int32) -> End? {
+        var status: Int32 = 0
+        guard waitpid(process, &status, WNOHANG) != 0 else { return nil }
+        let number = status & 0x7f
+        return number == 0 ? .exited(status >> 8 & 0xff) : .signalled(number)
     }
 
     /// Writes one packet, or the whole of a short text to a stream. False when it can't take it.

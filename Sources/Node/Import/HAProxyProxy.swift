@@ -25,7 +25,7 @@ struct HAProxyProxy: Sendable {
     struct Shared: Sendable {
         enum Key: Hashable, Sendable {
             case timeout(ImportDraft.Timeout)
-            case retries, connections
+            case retries
         }
 
         var key: Key
@@ -49,6 +49,7 @@ struct HAProxyProxy: Sendable {
     var defaultBackend: String?
     /// Where the first `use_backend` leads.
     var conditionalBackend: String?
+    var maxConnections: Int?
     var shared: [Shared] = []
     var hasStats = false
     var statsUser: String?
@@ -102,7 +103,8 @@ struct HAProxyProxy: Sendable {
             notes.add(
                 line.number, line.text,
                 .notConverted(
-                    "a frontend has one backend; give what this rule chooses a frontend (an address or port) of its own"
+                    "conditions aren't read: where they are a host and the beginning of a path, write it by hand as "
+                        + "routes: [{ host: \"…\", path: \"/…\", backend: \"\(ImportDraft.name(first))\" }] of the frontend"
                 ))
         case "disabled":
             isDisabled = true
@@ -120,6 +122,10 @@ struct HAProxyProxy: Sendable {
             notes.add(line.number, line.text, .converted("log.access, in haproxy's format, to stderr (the journal)"))
         case "log" where line.words == ["log", "global"]:
             notes.add(line.number, line.text, .notNeeded("one log for all frontends: log.access"))
+        case "maxconn":
+            guard let number = Int(first), (1...1_000_000).contains(number) else { return false }
+            maxConnections = number
+            notes.add(line.number, line.text, .converted("frontends[].maxConnections"))
         case "errorfile":
             let page = "put what follows the empty line of that file into \(first).html beside triad.json5, and add "
             notes.add(
@@ -300,9 +306,6 @@ struct HAProxyProxy: Sendable {
             value = line.words.count > 1 ? HAProxyTime.milliseconds(line.words[1]) : nil
         case "retries":
             key = .retries
-            value = line.words.count > 1 ? Int(line.words[1]) : nil
-        case "maxconn":
-            key = .connections
             value = line.words.count > 1 ? Int(line.words[1]) : nil
         default: return false
         }

@@ -18,7 +18,6 @@ struct HAProxyReader {
     /// Every line with a shared value, and those that a section of the result goes by.
     private var sharedLines: [HAProxyProxy.Shared] = []
     private var sharedUsed: Set<Int> = []
-    private var processConnections: HAProxyProxy.Shared?
     /// The client timeout of TCP sections without a timeout for tunnels, milliseconds.
     private var tunnelImplied: Int?
 
@@ -51,7 +50,6 @@ struct HAProxyReader {
             switch line.keyword {
             case "maxconn":
                 guard let number else { fallthrough }
-                processConnections = HAProxyProxy.Shared(key: .connections, value: number, line: line)
                 draft.connections = min(max(number, 1), 1_000_000)
                 let text = "limits.connections, which counts for each worker: so many, or more, as before"
                 notes.add(line.number, line.text, .converted(text))
@@ -165,7 +163,8 @@ struct HAProxyReader {
             return
         }
         let id = ImportDraft.unique(server.name, among: backend.servers.map(\.id))
-        var added = ImportDraft.Server(id: id, port: address.port, weight: options.weight)
+        var added = ImportDraft.Server(
+            id: id, port: address.port, weight: options.weight, maxConnections: options.maxConnections)
         var outcome = ImportNote.Outcome.converted(
             options.isChecked ? "backends[].servers" : "backends[].servers; it had no check, and has one here")
         let host = address.host == "localhost" ? "127.0.0.1" : address.host
@@ -235,6 +234,7 @@ struct HAProxyReader {
                 name: name, address: bind.address, port: Int(bind.port), isHTTP: !proxy.isTCP,
                 backend: target)
             frontend.isBackendGuessed = own == nil && proxy.defaultBackend == nil
+            frontend.maxConnections = proxy.maxConnections
             if bind.acceptsProxy { frontend.acceptProxy = ["0.0.0.0/0", "::/0"] }
             draft.frontends.append(frontend)
             notes.add(bind.line, bind.text, .converted("frontends[]: \(name)"))
@@ -266,7 +266,6 @@ struct HAProxyReader {
             case .timeout(let timeout):
                 draft.timeouts[timeout] = min(max(value, 10), ImportDraft.Timeout.millisecondsMax)
             case .retries: draft.retries = min(value, 7)
-            case .connections: if processConnections == nil { draft.connections = min(max(value, 1), 1_000_000) }
             }
         }
         if draft.timeouts[.tunnel] == nil, let tunnelImplied {
@@ -282,8 +281,6 @@ struct HAProxyReader {
             return
         }
         switch shared.key {
-        case .timeout(.queue):
-            notes.add(number, text, .notConverted("a request waits for a server as long as timeouts.connect lets it"))
         case .timeout(let timeout):
             let key = "timeouts.\(timeout.rawValue)"
             let isTunnel = timeout == .client && tunnelImplied == shared.value
@@ -295,12 +292,6 @@ struct HAProxyReader {
             }
         case .retries:
             notes.add(number, text, .converted("limits.retries: other servers tried for one request, at most 7"))
-        case .connections:
-            notes.add(
-                number, text,
-                processConnections == nil
-                    ? .converted("limits.connections, which counts for each worker and all frontends")
-                    : .notConverted("limits.connections of the global section counts, for all frontends of a worker"))
         }
     }
 }

@@ -12,6 +12,7 @@ struct HAProxyServerOptions: Sendable, Equatable {
     var isChecked = false
     var isDisabled = false
     var isBackup = false
+    var maxConnections: Int?
     var sendProxy: String?
 
     /// Options that take no value.
@@ -90,6 +91,9 @@ struct HAProxyServerOptions: Sendable, Equatable {
         case "weight":
             guard let number = value.flatMap({ Int($0) }), (0...256).contains(number) else { return false }
             weight = number
+        case "maxconn":
+            guard let number = value.flatMap({ Int($0) }), (1...1_000_000).contains(number) else { return false }
+            maxConnections = number
         case "inter":
             guard let span = value.flatMap({ HAProxyTime.milliseconds($0) }) else { return false }
             interval = span

@@ -58,6 +58,7 @@ struct ImportDraft: Sendable, Equatable {
         /// The file doesn't say that `backend` gets everything.
         var isBackendGuessed = false
         var acceptProxy: [String] = []
+        var maxConnections: Int?
     }
 
     struct Backend: Sendable, Equatable {
@@ -106,6 +107,7 @@ struct ImportDraft: Sendable, Equatable {
         /// The port alone, when only that is known.
         var port: UInt16?
         var weight: Int?
+        var maxConnections: Int?
         var comment: String?
     }
 

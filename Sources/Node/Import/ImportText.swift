@@ -82,7 +82,7 @@ struct ImportText {
     }
 
     private mutating func timeouts() {
-        let members = ImportDraft.Timeout.allCases.filter { $0 != .queue }.compactMap { timeout in
+        let members = ImportDraft.Timeout.allCases.compactMap { timeout in
             draft.timeouts[timeout].map { "\(timeout.rawValue): \(Self.span($0))" }
         }
         if !members.isEmpty { lines.append("  timeouts: { \(members.joined(separator: ", ")) },") }
@@ -97,6 +97,7 @@ struct ImportText {
                 "port: \(frontend.port)", "mode: \"\(frontend.isHTTP ? "http" : "tcp")\"",
                 "backend: \(Self.quoted(frontend.backend))",
             ]
+            if let limit = frontend.maxConnections { members.append("maxConnections: \(limit)") }
             if !frontend.acceptProxy.isEmpty {
                 members.append("acceptProxy: [\(frontend.acceptProxy.map(Self.quoted).joined(separator: ", "))]")
             }
@@ -117,6 +118,7 @@ struct ImportText {
         for server in backend.servers {
             var members = ["id: \(Self.quoted(server.id))", "address: \(Self.quoted(address(server)))"]
             if let weight = server.weight { members.append("weight: \(weight)") }
+            if let limit = server.maxConnections { members.append("maxConnections: \(limit)") }
             lines.append("        { \(members.joined(separator: ", ")) }," + Self.comment(server.comment))
         }
         lines += ["      ],", "    },"]

@@ -78,7 +78,11 @@ struct KeepalivedReader {
     }
 
     private mutating func notify(_ line: KeepalivedStatement) {
-        add(line, .notConverted("no script is called; events are in the log, in /status and in /metrics"))
+        add(
+            line,
+            .notConverted(
+                "notify: { command: [\"/path\"], events: [\"vip-acquired\", \"vip-released\"] } calls it; it finds in TRIAD_EVENT what keepalived passes as arguments"
+            ))
     }
 
     private mutating func instance(_ statement: KeepalivedStatement) {

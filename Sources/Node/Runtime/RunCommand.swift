@@ -28,7 +28,9 @@ enum RunCommand {
                     .info,
                     "triad \(Version.text), node \(node) of cluster \(configuration.cluster), status on port \(place.statusPort)"
                 )
-                return runtime.run()
+                let code = runtime.run()
+                runtime.finishCommands()
+                return code
             } catch {
                 Console.error(error.description)
                 return 1

@@ -150,6 +150,8 @@ extension Runtime {
 
     /// - Parameter thenExit: the process ends afterwards.
     func beginMove(to target: MemberID?, thenExit: Bool, now: Instant) {
+        // An election and the resignation after it, beside the drain.
+        if thenExit { service.stopping(within: configuration.timeouts.drain + electionPatience + .seconds(10)) }
         guard move == nil else {
             if thenExit {
                 move?.thenExit = true

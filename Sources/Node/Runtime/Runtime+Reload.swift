@@ -10,6 +10,7 @@ import Proxy
 extension Runtime {
     /// Reads the file again, in the background.
     func reload(now: Instant) {
+        service.reloading()
         do {
             try loader.begin(configuration.file)
         } catch {
@@ -30,6 +31,7 @@ extension Runtime {
     private func refuseReload(_ reason: String) {
         reloadProblem = reason
         log.add(kind: "reload", text: "nothing changed, \(reason)", level: .error)
+        service.ready()
     }
 
     private func apply(_ fresh: Configuration, now: Instant) {
@@ -70,6 +72,7 @@ extension Runtime {
             awaitsRestart.isEmpty
             ? "" : "; changed too, but only after a restart: \(awaitsRestart.joined(separator: ", "))"
         log.add(kind: "reload", text: before.changes(to: after) + rest)
+        service.ready()
     }
 
     /// Gossip goes on with the new keys from here on: none of it is lost as long as each node knows what the others sign with.

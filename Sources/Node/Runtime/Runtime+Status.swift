@@ -33,6 +33,7 @@ extension Runtime {
         report.elections = counters
         report.gossip = gossipFigures
         report.storage = writes
+        report.commands = command.figures
         report.traffic = traffic(figures)
         report.work = overview.figures.work(
             alive: configuration.nodes.map { node in report.nodes.first { $0.id == node.id }?.alive ?? false }, now: now

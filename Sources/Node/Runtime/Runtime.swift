@@ -83,6 +83,11 @@ final class Runtime {
     /// Backends whose verdicts are ignored, as was told.
     var panicking: Set<String> = []
     var listeners = ListenerNews()
+    /// The operator's, for events.
+    let command = EventCommand()
+    var service: ServiceNotifier
+    /// As of the last look, once a second.
+    var answersClients = true
     /// What workers were told last.
     var routes = RoutingTable(version: 0, backends: [])
     /// Servers, or this node's view of one, changed: workers and checks are told at the end of the turn.
@@ -112,6 +117,7 @@ final class Runtime {
         me = parts.me
         boot = parts.boot
         startedAt = parts.now
+        service = ServiceNotifier(now: parts.now)
         core = parts.core
         gossip = parts.gossip
         storage = parts.storage
@@ -168,6 +174,7 @@ final class Runtime {
     /// Runs until the node is told to stop.
     /// - Returns: the process's exit code.
     func run() -> Int32 {
+        service.ready()
         while true {
             let now = Self.now()
             elapse(now: now)
@@ -208,14 +215,15 @@ final class Runtime {
             storage.look(now: now.nanoseconds)
             let reachesGateway = gateway?.isReachable ?? true
             let acceptsClients = checkListeners()
+            answersClients = dataPlane.isResponsive()
             feed(
-                .fitness(
-                    answersClients: dataPlane.isResponsive() && acceptsClients, reachesGateway: reachesGateway),
-                now: now)
+                .fitness(answersClients: answersClients && acceptsClients, reachesGateway: reachesGateway), now: now)
             checkLinks(now: now)
             tellOverview(now: now)
             isPageStale = true
             tellShortages()
+            tellCommandProblems()
+            service.tell(serviceStatus(now: now))
         }
         if let deadline = core.deadline, now >= deadline { feed(.tick, now: now) }
         if let deadline = prober.deadline, now.nanoseconds >= deadline {
@@ -225,6 +233,7 @@ final class Runtime {
             status.tick(now: now.nanoseconds, reactor: reactor)
         }
         gateway?.tick(now: now)
+        service.elapse(now: now, isHealthy: answersClients)
         elapseFence(now: now)
         elapseMove(now: now)
     }
@@ -262,6 +271,7 @@ final class Runtime {
         if let next = prober.deadline { deadline = min(deadline, next) }
         if let next = status.deadline { deadline = min(deadline, next) }
         if let next = gateway?.deadline { deadline = min(deadline, next.nanoseconds) }
+        if let next = service.deadline { deadline = min(deadline, next.nanoseconds) }
         if let next = fence?.deadline { deadline = min(deadline, next.nanoseconds) }
         if let next = moveDeadline(now: now) { deadline = min(deadline, next.nanoseconds) }
         let left = deadline > now.nanoseconds ? deadline - now.nanoseconds : 0
@@ -422,6 +432,7 @@ final class Runtime {
         let fresh = log.takeUnpublished()
         guard !fresh.isEmpty else { return }
         status.publish(fresh, now: now.nanoseconds)
+        runCommand(for: fresh)
         tellNews()
         isPageStale = true
     }

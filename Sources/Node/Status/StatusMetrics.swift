@@ -210,6 +210,13 @@ enum StatusMetrics {
             writer.family("storage_sync_seconds", .gauge, "Duration of the last durable write.")
             writer.sample(seconds)
         }
+        writer.family("notify_commands_total", .counter, "Runs of the operator's command, by how they ended.")
+        writer.sample(report.commands.done, ["result": "done"])
+        writer.sample(report.commands.failed, ["result": "failed"])
+        writer.sample(report.commands.killed, ["result": "killed"])
+        writer.family(
+            "notify_dropped_events_total", .counter, "Events that the command didn't hear of: too many waited.")
+        writer.sample(report.commands.dropped)
         writer.family("process_cpu_seconds_total", .counter, "User and system time of all threads.")
         writer.sample(report.process.cpuSeconds)
         writer.family("process_resident_memory_max_bytes", .gauge, "Largest resident set so far.")

@@ -45,6 +45,7 @@ struct StatusReport: Sendable, Equatable {
     var gossip = Gossip()
     var traffic = Traffic()
     var storage = Storage()
+    var commands = EventCommandFigures()
     var process = ProcessFigures()
     /// All nodes' work.
     var work = ClusterWork()
