@@ -97,7 +97,7 @@ extension ClusterTests {
     }
 
     @Test(.enabled(if: hasNFT, "needs nft")) func gatedVIPOfIPv6() throws {
-        try tell([.crash, .handovers], isIPv6: true, LabScenarioOptions(handovers: 3))
+        try tell([.crash, .stall, .handovers], isIPv6: true, LabScenarioOptions(handovers: 3))
     }
 
     @Test(.enabled(if: hasNFT, "needs nft")) func gatedLeaderCrashesOnAFastNetwork() throws {
