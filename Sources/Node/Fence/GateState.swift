@@ -450,7 +450,7 @@ struct GateState: Sendable {
         }
         switch wish {
         case .closed where isFilled: return .close
-        case .serving where openUntil != nil || serveDue.map { now >= $0 } ?? true: return .serve
+        case .serving where openUntil != nil || serveDue.map { now >= $0 } ?? sendsOn: return .serve
         case .open where openUntil != nil && isStale: return .close
         // What is open stays open while forwarding changes.
         case .open(let until) where openUntil.map { now < $0.advanced(by: .zero - Timing.tick * 2) } ?? false:
@@ -476,6 +476,9 @@ struct GateState: Sendable {
         if let forwardTo { return .to(forwardTo) }
         return wish == .serving ? .to(nil) : .none
     }
+
+    /// What belongs to others goes on to them: it would be reset here.
+    private var sendsOn: Bool { forwardTo == nil || forwarding == wantedForwarding }
 
     private func isSeekingDue(_ now: Instant) -> Bool {
         guard let seekAt, now >= seekAt, case .to = forwarding else { return false }
