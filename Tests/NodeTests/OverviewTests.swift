@@ -51,11 +51,27 @@ import Testing
         (figures.uptimeMs, figures.ownsMs, figures.leaseLowMs, figures.bytesSent) = (5, 4, 3, 1 << 50)
         figures.responses = [1, 2, 3, 4, 5]
         (figures.stateIndex, figures.stateDigest, figures.datagramsSent) = (9, .max - 2, 77)
+        figures.version = Version.number
         guard case .figures(let rows) = Bulletin.decode(Bulletin.figures([figures.row]).encode()) else {
             Issue.record("no figures")
             return
         }
         #expect(rows.map { NodeFigures($0) } == [figures])
+        // One of before this number was added, and one of after the next.
+        #expect(NodeFigures(FigureRow(name: "", values: Array(rows[0].values.prefix(23)))).version == 0)
+        #expect(NodeFigures(FigureRow(name: "", values: rows[0].values + [1, 2])) == figures)
+    }
+
+    @Test func aVersionGoesThroughANumber() {
+        for text in ["0.1.0", "12.0.345", "0.0.1", Version.text] {
+            #expect(Version.text(of: Version.number(of: text)) == text)
+        }
+        for text in ["", "1.2", "1.2.3.4", "1.2.3-dev", "-1.0.0", "1..0", "1.2.1048576"] {
+            #expect(Version.number(of: text) == 0, "\(text)")
+        }
+        #expect(Version.text(of: 0) == nil)
+        // A number of a row has 62 bits.
+        #expect(Version.number(of: "1048575.1048575.1048575") < 1 << 62)
     }
 
     @Test func damagedBulletinsAreReadWholeOrNotAtAll() {

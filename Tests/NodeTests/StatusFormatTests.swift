@@ -75,7 +75,7 @@ import Testing
         #expect(
             names(node) == [
                 "id", "alive", "lastHeardMs", "rttMs", "role", "index", "configDigest", "configDiffers", "draining",
-                "gate", "unfit", "figures", "loss", "disagrees",
+                "gate", "unfit", "figures", "loss", "disagrees", "version",
             ])
         #expect(root["nodes"].elements[1]["configDiffers"].elements.map(\.text) == ["backends", "limits"])
         #expect(node["lastHeardMs"].isMissing)

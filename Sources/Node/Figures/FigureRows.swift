@@ -27,6 +27,8 @@ struct NodeFigures: Sendable, Equatable {
     var stateDigest: UInt64 = 0
     /// Datagrams it had sent to whom it told this, for that one to see how many are lost.
     var datagramsSent: UInt64 = 0
+    /// Of the binary it runs, see `Version.number`; 0 from one that doesn't tell.
+    var version: UInt64 = 0
 
     init() {}
 
@@ -65,6 +67,7 @@ struct NodeFigures: Sendable, Equatable {
         // In halves: a number of a row has 62 bits.
         stateDigest = (row[20] & 0xffff_ffff) << 32 | row[21] & 0xffff_ffff
         datagramsSent = row[22]
+        version = row[23]
     }
 
     var row: FigureRow {
@@ -73,7 +76,7 @@ struct NodeFigures: Sendable, Equatable {
             values: [uptimeMs, leadsMs, ownsMs, leaseLowMs, connections, inFlight, accepted, requests] + responses
                 + [
                     retries, errors, refused, aborted, bytesReceived, bytesSent, stateIndex, stateDigest >> 32,
-                    stateDigest & 0xffff_ffff, datagramsSent,
+                    stateDigest & 0xffff_ffff, datagramsSent, version,
                 ])
     }
 }

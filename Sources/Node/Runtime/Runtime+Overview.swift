@@ -44,6 +44,7 @@ extension Runtime {
         let tenure = overview.tenure
         if tenure.leader.member == me { whole.leadsMs = max(1, milliseconds(since: tenure.leader.since, now: now)) }
         if tenure.owner.member == me { whole.ownsMs = max(1, milliseconds(since: tenure.owner.since, now: now)) }
+        whole.version = Version.number
         whole.stateIndex = core.appliedIndex
         whole.stateDigest = core.table.digest
         whole.leaseLowMs = UInt64(max(0, overview.leaseLow?.milliseconds ?? 0))

@@ -61,13 +61,14 @@ extension Runtime {
                 configDiffers: configuration.sectionsDiffering(from: peer.sections).map(\.rawValue),
                 draining: peer.isDraining, gate: gate(peer.condition), unfit: peer.condition?.unfit ?? [],
                 word: overview.figures.word(of: peer.member.index, now: now),
-                loss: overview.losses[peer.member.index].loss, disagrees: disagrees(peer.member))
+                loss: overview.losses[peer.member.index].loss, disagrees: disagrees(peer.member),
+                version: Version.text(of: overview.figures.whole(of: peer.member.index)?.figures.version ?? 0))
         }
         nodes.append(
             StatusReport.Peer(
                 id: name(me), alive: true, lastHeardMs: 0, rttMs: 0, role: shown(core.role), index: core.appliedIndex,
                 configDigest: configuration.digest, draining: core.isDraining, gate: gate(core.condition),
-                unfit: core.condition.unfit, word: overview.figures.word(of: me.index, now: now)))
+                unfit: core.condition.unfit, word: overview.figures.word(of: me.index, now: now), version: version))
         return nodes.sorted { $0.id < $1.id }
     }
 

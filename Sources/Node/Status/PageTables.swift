@@ -8,7 +8,8 @@ enum PageTables {
         let titles = [
             ("node", ""), ("state", ""), ("heard", "n"), ("round trip", "n"), ("gossip lost", "n"),
             ("state index", "n"),
-            ("digest", ""), ("configuration", ""), ("requests/s", "n"), ("clients", "n"), ("its figures", "n"),
+            ("digest", ""), ("version", ""), ("configuration", ""), ("requests/s", "n"), ("clients", "n"),
+            ("its figures", "n"),
             ("", "acts"),
         ]
         page.table("Nodes", titles) { page in
@@ -33,6 +34,7 @@ enum PageTables {
         page.cell("gossip lost", loss, (node.loss ?? 0) > 0.02 ? "n odd" : "n")
         page.cell("state index", String(node.index), node.alive && node.index != report.state.index ? "n odd" : "n")
         writeDigest(node, report, to: &page)
+        page.cell("version", node.version ?? "–", node.version == report.version ? "" : "odd")
         writeConfiguration(node, report, to: &page)
         let word = (node.word?.ageMs ?? .max) > 3000 ? nil : node.word
         page.cell("requests/s", word.map { StatusPage.rate($0.requestsPerSecond) } ?? "–", "n")

@@ -57,7 +57,7 @@ extension StatusReport.Peer {
             index: json["index"].count, configDigest: json["configDigest"].text ?? "",
             configDiffers: json["configDiffers"].elements.compactMap(\.text), draining: json["draining"].flag,
             gate: json["gate"].isMissing ? nil : json["gate"].flag,
-            unfit: json["unfit"].elements.compactMap(\.text))
+            unfit: json["unfit"].elements.compactMap(\.text), version: json["version"].text)
     }
 }
 

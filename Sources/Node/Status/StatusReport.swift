@@ -94,6 +94,8 @@ struct StatusReport: Sendable, Equatable {
         var loss: Double?
         /// At the same index it has another state than this node.
         var disagrees = false
+        /// Of the binary it runs; nil: not told yet, or one too old to tell.
+        var version: String?
     }
 
     struct Backend: Sendable, Equatable {
@@ -359,6 +361,7 @@ extension StatusReport.Peer {
             if let word { word.write(to: &writer) } else { writer.null("figures") }
             if let loss { writer.field("loss", loss, decimals: 4) } else { writer.null("loss") }
             writer.field("disagrees", disagrees)
+            writer.field("version", version)
         }
     }
 }
