@@ -261,6 +261,27 @@ import Testing
         #expect(StatusTable(width: 1, height: 1).lines(report).allSatisfy { $0.count <= 1 })
     }
 
+    @Test func whatHasNoRoomIsSaidAndWhatIsWrongComesFirst() throws {
+        var report = StatusReport.sample()
+        report.backends = [report.backends[0]]
+        report.backends[0].servers = (1...40).map { StatusReport.server("api_\($0)", $0 == 33 ? "down" : "up") }
+        var table = StatusTable(width: 80, height: 24)
+        var lines = table.lines(report, notice: "!! gone")
+        #expect(lines.count == 24 && lines[0] == "!! gone")
+        #expect(lines.contains { $0.hasPrefix("api/api_33 ") } && lines.contains { $0.hasPrefix("api/api_2 ") })
+        let shown = lines.count { $0.hasPrefix("api/") }
+        #expect(try #require(lines.last).hasPrefix("… \(40 - shown) more servers (all up and ready)"))
+        report.backends[0].servers = (1...40).map { StatusReport.server("api_\($0)", "down") }
+        lines = table.lines(report)
+        #expect(try #require(lines.last).contains(" not up and ready)"))
+        // No room even for the nodes.
+        table.height = 5
+        lines = table.lines(report)
+        #expect(lines.count == 5 && lines[4].hasPrefix("… ") && lines[4].contains("more lines"))
+        table.height = nil
+        #expect(table.lines(report).count { $0.hasPrefix("api/") } == 40)
+    }
+
     @Test func aPipeGetsEverythingAndATerminalNothingThatSteersIt() {
         var report = StatusReport.sample()
         report.backends[0].servers[0].reason = "\u{1b}[2Jgone\r\u{9b}31m " + String(repeating: "x", count: 200)

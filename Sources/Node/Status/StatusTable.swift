@@ -3,7 +3,7 @@
 struct StatusTable {
     /// Cells beyond are cut; nil: as wide as it gets (a pipe).
     var width: Int?
-    /// Lines at most; the event list gives way first. nil: no limit.
+    /// Lines at most: events give way first, then servers that are well, and a line says so. nil: no limit.
     var height: Int?
     var usesColour = false
     /// Events shown when the height doesn't decide.
@@ -31,19 +31,37 @@ struct StatusTable {
         case none, good, bad, odd, faint, strong
     }
 
-    func lines(_ report: StatusReport) -> [String] {
-        var rows: [[Cell]] = heading(report)
+    /// - Parameter notice: a line about the report itself, above it.
+    func lines(_ report: StatusReport, notice: String? = nil) -> [String] {
+        var rows: [[Cell]] = (notice.map { [[Cell($0, .bad)]] } ?? []) + heading(report)
         rows.append([])
         rows += aligned(
-            [titles("NODE", "STATE", "ROLE", "HEARD", "RTT", "INDEX", "CONFIG")] + report.nodes.map { node($0, report) }
-        )
+            [titles("NODE", "STATE", "ROLE", "HEARD", "RTT", "INDEX", "VERSION", "CONFIG")]
+                + report.nodes.map { node($0, report) })
         rows.append([])
-        rows += aligned(servers(report))
+        rows += fitting(aligned(servers(report)), report, after: rows.count)
         var events = report.events.suffix(eventsMax).map(event)
         if let height { events = report.events.suffix(max(0, height - rows.count - 1)).map(event) }
         if !events.isEmpty { rows += [[]] + events }
-        if let height { rows = Array(rows.prefix(max(1, height))) }
+        if let height, rows.count > height {
+            let kept = max(1, height) - 1
+            rows = rows.prefix(kept) + [[Cell("… \(rows.count - kept) more lines need a taller window", .odd)]]
+        }
         return rows.map(line)
+    }
+
+    /// The rows of the servers that there is room for: when not for all, first those that something is the matter with.
+    private func fitting(_ table: [[Cell]], _ report: StatusReport, after used: Int) -> [[Cell]] {
+        guard let height, used + table.count > height, let titles = table.first else { return table }
+        let room = max(0, height - used - 2)
+        let all = report.backends.flatMap(\.servers)
+        let isWell = all.map { $0.health == "up" && $0.admin == "ready" && Set($0.views.map(\.health)).count < 2 }
+        let shown = (all.indices.filter { !isWell[$0] } + all.indices.filter { isWell[$0] }).prefix(room)
+        let hidden = all.indices.filter { !shown.contains($0) }
+        let ill = hidden.count { !isWell[$0] }
+        let what = ill == 0 ? "all up and ready" : "\(ill) not up and ready"
+        let note = Cell("… \(hidden.count) more servers (\(what)) need a taller window", ill == 0 ? .faint : .bad)
+        return [titles] + shown.sorted().map { table[$0 + 1] } + [[note]]
     }
 
     // MARK: - What is shown
@@ -89,6 +107,7 @@ struct StatusTable {
             Cell(isSelf ? "-" : node.lastHeardMs.map { "\($0) ms" } ?? "never"),
             Cell(isSelf ? "-" : node.rttMs.map { JSONWriter.text($0, decimals: 2) + " ms" } ?? "-"),
             Cell(String(node.index), node.alive && node.index != report.state.index ? .odd : .none),
+            Cell(node.version ?? "-", node.version == report.version ? .none : .odd),
             node.configDigest.isEmpty ? Cell("-") : agrees ? Cell("same") : Cell(differs, .bad),
         ]
     }

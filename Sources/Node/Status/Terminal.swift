@@ -13,9 +13,11 @@ enum Terminal {
         return (Int(columns), Int(rows))
     }
 
+    /// Whether stdout can be drawn over: a terminal that knows the usual control sequences.
+    static var canRedraw: Bool { Console.isTerminal && Environment.variable("TERM") != "dumb" }
+
     /// Whether colour is wanted: a terminal that isn't dumb, and no NO_COLOR (no-color.org).
     static var hasColour: Bool {
-        guard Console.isTerminal, Environment.variable("TERM") != "dumb" else { return false }
-        return (Environment.variable("NO_COLOR") ?? "").isEmpty
+        canRedraw && (Environment.variable("NO_COLOR") ?? "").isEmpty
     }
 }
