@@ -91,6 +91,10 @@ extension ClusterTests {
         try tell([.terminate], drain: "4s", LabScenarioOptions(terminateSeconds: 3))
     }
 
+    @Test(.enabled(if: hasNFT, "needs nft")) func gatedNodesAreRestartedOneAfterTheOther() throws {
+        try tell([.rolling], drain: "5s", LabScenarioOptions(rollingDrainSeconds: 5))
+    }
+
     @Test(.enabled(if: hasNFT, "needs nft")) func gatedClusterOnABadNetwork() throws {
         try tell([.cutLink, .loss], LabScenarioOptions(lossSeconds: 5, cutSeconds: 1))
         try tell([.noServer])

@@ -10,6 +10,7 @@ enum Demo {
     static let usage = """
         usage: triad demo [--seconds N] [--stay] [--fencing auto|gate|wait|trust]
                triad demo --scenario NAME|all [--repeat N] [--minutes N] [--timings default|lan] [--ipv6] [--fencing MODE]
+                                         [--binary FILE] [--upgrade-to FILE]
 
         Builds three nodes, five demo APIs of nine configured ones and two clients in network namespaces of their own;
         kills the leader, crashes the next one, stops and starts APIs and hands over. Prints what each step cost the
@@ -24,6 +25,8 @@ enum Demo {
           --minutes N          how long `busy` takes (10)
           --timings WHICH      lan: those for one fast network
           --ipv6               every address is an IPv6 one
+          --binary FILE        the nodes run this triad instead of this very program
+          --upgrade-to FILE    `rolling` changes to this one, with the next repetition back, and so on
 
         """
 
@@ -38,7 +41,10 @@ enum Demo {
             var options = Options()
             let given = try LabArguments(
                 arguments,
-                options: ["--seconds", "--fencing", "--scenario", "--repeat", "--minutes", "--timings"],
+                options: [
+                    "--seconds", "--fencing", "--scenario", "--repeat", "--minutes", "--timings", "--binary",
+                    "--upgrade-to",
+                ],
                 flags: ["--stay", "--ipv6"])
             guard given.positional.isEmpty else { throw LabUsage("unexpected \(given.positional[0])") }
             options.seconds = try given.number("--seconds", 1...3600) ?? options.seconds
@@ -76,6 +82,14 @@ enum Demo {
         options.repetitions = try given.integer("--repeat", 1...1000) ?? options.repetitions
         options.scenario.busyMinutes = try given.number("--minutes", 0.01...1440) ?? options.scenario.busyMinutes
         options.cluster.fencing = fencing
+        for name in ["--binary", "--upgrade-to"] {
+            guard let file = given.text(name) else { continue }
+            guard file.hasPrefix("/"), access(file, X_OK) == 0 else {
+                throw LabUsage("\(name) \(file): the absolute path of a program is needed")
+            }
+        }
+        options.cluster.binary = given.text("--binary") ?? options.cluster.binary
+        options.scenario.upgrade = given.text("--upgrade-to")
         options.isIPv6 = given.has("--ipv6")
         // Without the gate a new leader waits until the kernel of the old one must have let go.
         if fencing == "wait" { options.scenario.crashMs = 1500 }

@@ -18,8 +18,12 @@ struct LabClusterOptions {
     var backend = ""
     /// More lines for the top level of the configuration, in JSON5.
     var extra = ""
+    /// VIPs beside that of the network, `ADDRESS/PREFIX`.
+    var moreVIPs: [String] = []
     /// Put before the command that runs a node.
     var through: [String] = []
+    /// What the nodes run at first; clients and commands are always this program.
+    var binary = LabSystem.triad
 
     /// Whether the gate decides who owns the VIP where `nft` works: then only who answers for it is an owner.
     var mayBeGated: Bool { fencing == "auto" || fencing == "gate" }
@@ -50,11 +54,15 @@ struct LabLoad {
 }
 
 final class LabCluster {
-    var url: String { "http://\(lab.network.endpoint(lab.network.vip, 80))/" }
+    /// The VIP that clients use who are started from now on.
+    var frontAddress: String
+    var url: String { "http://\(lab.network.endpoint(frontAddress, 80))/" }
     static let statusPort: UInt16 = 8084
 
     let lab: Lab
     let options: LabClusterOptions
+    /// What a node runs when it is started the next time, where that is another than at first.
+    var binaries: [String: String] = [:]
     private(set) var nodes: [String: LabProcess] = [:]
     private(set) var apis: [Int: LabProcess] = [:]
     private var loads = 0
@@ -64,6 +72,7 @@ final class LabCluster {
     init(_ lab: Lab, _ options: LabClusterOptions = LabClusterOptions()) throws {
         self.lab = lab
         self.options = options
+        frontAddress = lab.network.vip
         if options.mayBeGated { try lab.observe() }
         let keygen = try lab.run(["keygen"], on: LabNetwork.clientName)
         guard keygen.code == 0 else { throw LabProblem("triad keygen: \(keygen.errors)") }
@@ -88,14 +97,16 @@ final class LabCluster {
         let servers = (1...9).map {
             "      { id: \"api_\($0)\", address: \"\(lab.network.endpoint(lab.network.api($0), 8080))\" },\n"
         }
+        let vips = (["\(lab.network.vip)/\(lab.network.vipPrefix)"] + options.moreVIPs).map {
+            "    { address: \"\($0)\", interface: \"eth0\", fencing: \"\(options.fencing)\" },\n"
+        }
         return """
             {
               cluster: "lab",
               nodes: [
             \(members.joined())  ],
-              vip: {
-                address: "\(lab.network.vip)/\(lab.network.vipPrefix)", interface: "eth0", fencing: "\(options.fencing)",
-              },
+              vip: [
+            \(vips.joined())  ],
               gossip: { keyFile: "gossip.key", \(options.gossip) },
               status: { tokenFile: "admin.token" },
               data: "data",
@@ -119,9 +130,11 @@ final class LabCluster {
 
     func start(_ node: String) throws {
         let config = "\(directory(node))/triad.json5"
-        let command = options.through + [LabSystem.triad, "run", "--config", config, "--node", node]
+        let command = options.through + [binary(node), "run", "--config", config, "--node", node]
         nodes[node] = try lab.start(node, command, on: node, log: "\(lab.directory)/\(node)")
     }
+
+    func binary(_ node: String) -> String { binaries[node] ?? options.binary }
 
     func startAll() throws {
         for number in options.apis { try startAPI(number) }
@@ -230,11 +243,18 @@ final class LabCluster {
 
     /// A node's own view, nil when it gives none.
     func status(_ node: String) -> LabStatus? {
-        guard let host = try? lab.network.host(node), let client = try? lab.network.host(LabNetwork.clientName),
-            let address = SocketAddress(address: host.addresses[0], port: Self.statusPort),
-            let answer = LabHTTP.get("/status", of: address, from: client), answer.status == 200
-        else { return nil }
+        guard let answer = ask("/status", at: node), answer.status == 200 else { return nil }
         return LabStatus(json: answer.body)
+    }
+
+    /// Whether a node says that it can serve.
+    func isReady(_ node: String) -> Bool { ask("/ready", at: node)?.status == 200 }
+
+    private func ask(_ path: String, at node: String) -> (status: Int, body: [UInt8])? {
+        guard let host = try? lab.network.host(node), let client = try? lab.network.host(LabNetwork.clientName),
+            let address = SocketAddress(address: host.addresses[0], port: Self.statusPort)
+        else { return nil }
+        return LabHTTP.get(path, of: address, from: client)
     }
 
     /// Whether the gate is in force on every node, by what they say themselves.

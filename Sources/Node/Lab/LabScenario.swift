@@ -19,6 +19,7 @@ enum LabScenario: String, CaseIterable {
     case noServer = "no-server"
     case handovers
     case terminate
+    case rolling
     case busy
 
     var title: String {
@@ -34,12 +35,13 @@ enum LabScenario: String, CaseIterable {
         case .noServer: "leader reaches no server"
         case .handovers: "hand-overs in a row"
         case .terminate: "SIGTERM of the leader"
+        case .rolling: "all nodes restarted, one after the other"
         case .busy: "all cores busy with load through the proxy"
         }
     }
 
     /// Nothing of what a client began may break.
-    var isPlanned: Bool { self == .cutLink || self == .handovers || self == .terminate }
+    var isPlanned: Bool { [.cutLink, .handovers, .terminate, .rolling].contains(self) }
 
     /// How a cluster for it differs from the usual one: with the gate a planned move keeps what takes long, for as long as
     /// the drain; without, it begins only after the drain.
@@ -47,6 +49,8 @@ enum LabScenario: String, CaseIterable {
         switch self {
         case .handovers: mayBeGated ? "600s" : "2s"
         case .stall: "600s"
+        // Longer than a download: only what never ends by itself is cut off.
+        case .rolling: "15s"
         default: "8s"
         }
     }
@@ -60,6 +64,10 @@ struct LabScenarioOptions {
     var handovers = 20
     /// How long nothing may break after SIGTERM: less than the drain.
     var terminateSeconds = 7.0
+    /// The drain of a rolling restart.
+    var rollingDrainSeconds = 15.0
+    /// The binary that the nodes run after a rolling restart, and after the next one the former again; nil: the same.
+    var upgrade: String?
     var busyMinutes = 10.0
     /// How much longer than promised anything may take.
     var slack = 1.0
@@ -96,8 +104,8 @@ final class LabScenarios {
     let options: LabScenarioOptions
     private let clients: LabClients?
     /// A node that has just started may have forgotten an owner, and holds up the next one for a while.
-    private var quietUntil: UInt64 = 0
-    private var lab: Lab { cluster.lab }
+    var quietUntil: UInt64 = 0
+    var lab: Lab { cluster.lab }
 
     /// - Parameter clients: nil for `busy`, whose load is its own.
     init(_ cluster: LabCluster, _ clients: LabClients?, _ options: LabScenarioOptions) {
@@ -121,6 +129,7 @@ final class LabScenarios {
         case .noServer: return try cutServers(leader)
         case .handovers: return try handOver()
         case .terminate: return try terminate(leader)
+        case .rolling: return try roll(leader)
         case .busy: return try keepBusy(leader)
         }
     }
@@ -311,7 +320,7 @@ final class LabScenarios {
         return outcome
     }
 
-    private func bringBack(_ node: String) throws {
+    func bringBack(_ node: String) throws {
         try cluster.bringBack(node)
         quietUntil = System.bootNanoseconds() + 2_000_000_000
         try cluster.waitUntilSettled()
@@ -319,15 +328,15 @@ final class LabScenarios {
 
     // MARK: measuring
 
-    private func goOn(until end: UInt64) throws {
+    func goOn(until end: UInt64) throws {
         try lab.wait("time passes", seconds: 3600) { System.bootNanoseconds() >= end }
     }
 
-    private func outcome(_ scenario: LabScenario, from: UInt64, goOn seconds: Double) throws -> LabOutcome {
+    func outcome(_ scenario: LabScenario, from: UInt64, goOn seconds: Double) throws -> LabOutcome {
         try outcome(scenario, from: from, to: System.bootNanoseconds() + UInt64(seconds * 1e9))
     }
 
-    private func outcome(_ scenario: LabScenario, from: UInt64, to: UInt64) throws -> LabOutcome {
+    func outcome(_ scenario: LabScenario, from: UInt64, to: UInt64) throws -> LabOutcome {
         guard let clients else { throw LabProblem("\(scenario.rawValue) needs clients") }
         let window = try clients.window(from: from, to: to)
         let taken = window.base.changes.changes.first { $0.owns && $0.at > from && $0.node != window.base.ownerBefore }
@@ -338,7 +347,7 @@ final class LabScenarios {
     ///   - outageMs: how long new clients may be refused; nil: nothing at all may fail.
     ///   - gapMs: how long nobody may own the VIP.
     ///   - moves: how often it moves.
-    private func judge(_ outcome: inout LabOutcome, outageMs: Double?, gapMs: Double? = nil, moves: Int? = nil) {
+    func judge(_ outcome: inout LabOutcome, outageMs: Double?, gapMs: Double? = nil, moves: Int? = nil) {
         let window = outcome.window
         for overlap in window.overlaps {
             let length = Double((overlap.to ?? window.base.to) - overlap.from) / 1e6
