@@ -61,7 +61,7 @@ final class LabNetwork {
     func api(_ number: Int) -> String { address(20 + number) }
     /// `ADDRESS:PORT`, with brackets where they are needed.
     func endpoint(_ address: String, _ port: Int) -> String {
-        isIPv6 ? "[\(address)]:\(port)" : "\(address):\(port)"
+        address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)"
     }
 
     /// - Parameter directory: for scratch files.
