@@ -244,6 +244,28 @@ struct ImportTests {
         #expect(try load(result).backends[0].check.kind == .tcp)
     }
 
+    @Test func balancing() throws {
+        let kinds = [
+            "static-rr": "roundrobin", "random(3)": "random", "first": "first", "source": "hash source",
+            "uri": "hash uri",
+            "hdr(X-User)": "hash header:X-User",
+        ]
+        for (haproxy, here) in kinds {
+            let text =
+                "balance \(haproxy)\n server a 10.0.1.1:80 check slowstart 20s\n server b 10.0.1.2:80 backup check"
+            let result = try convert(backend(text))
+            let backend = try load(result).backends[0]
+            let key = backend.balance == .hash ? " \(backend.balancing.hashOn)" : ""
+            #expect(backend.balance.rawValue + key == here)
+            #expect(backend.balancing.slowStart == .seconds(20))
+            #expect(backend.servers.map(\.isBackup) == [false, true])
+            #expect(backend.servers.map(\.weight) == [1, 1])
+            #expect(try fate(result, "balance") == "converted")
+        }
+        let result = try convert("listen db\n bind :5432\n balance uri\n server a 10.0.1.1:5432 check\n")
+        #expect(try load(result).backends[0].balance == .roundrobin)
+    }
+
     @Test func whatCantBe() throws {
         let lines = """
             balance rdp-cookie

@@ -40,6 +40,7 @@ struct HAProxyProxy: Sendable {
     var isTCP = true
     var isDisabled = false
     var balance = "roundrobin"
+    var hashOn: String?
     var httpCheck: ImportDraft.Check.HTTP?
     /// Milliseconds.
     var checkTimeout: Int?
@@ -206,16 +207,30 @@ struct HAProxyProxy: Sendable {
 
     private mutating func readBalance(_ line: HAProxyLine, _ notes: inout ImportNotes) {
         let algorithm = line.words.count > 1 ? line.words[1] : ""
-        switch algorithm {
-        case "roundrobin", "static-rr":
-            balance = "roundrobin"
-            notes.add(line.number, line.text, .converted("backends[].balance: \"roundrobin\""))
-        case "leastconn":
-            balance = "leastconn"
-            notes.add(line.number, line.text, .converted("backends[].balance: \"leastconn\""))
-        default:
-            balance = "roundrobin"
-            notes.add(line.number, line.text, .notConverted("\"roundrobin\" is taken; there is also \"leastconn\""))
+        (balance, hashOn) = Self.balance(algorithm) ?? ("roundrobin", nil)
+        if Self.balance(algorithm) == nil {
+            notes.add(
+                line.number, line.text,
+                .notConverted("\"roundrobin\" is taken; \"hash\" can look at the source, the URI, a header or a cookie")
+            )
+        } else {
+            let key = hashOn.map { ", hashOn: \"\($0)\"" } ?? ""
+            notes.add(line.number, line.text, .converted("backends[].balance: \"\(balance)\"\(key)"))
+        }
+    }
+
+    /// nil: there is nothing like it here.
+    private static func balance(_ algorithm: String) -> (balance: String, hashOn: String?)? {
+        let parts = algorithm.split(separator: "(", maxSplits: 1)
+        let argument = parts.count == 2 && parts[1].hasSuffix(")") ? parts[1].dropLast() : nil
+        switch (parts.first ?? "", argument) {
+        case ("roundrobin", nil), ("static-rr", nil): return ("roundrobin", nil)
+        case ("leastconn", nil), ("first", nil): return (String(parts[0]), nil)
+        case ("random", _): return ("random", nil)
+        case ("source", nil), ("uri", nil): return ("hash", String(parts[0]))
+        case ("hdr", let name?) where !name.isEmpty && name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f }:
+            return ("hash", "header:\(name)")
+        default: return nil
         }
     }
 

@@ -139,7 +139,11 @@ struct HAProxyReader {
         if proxy.kind == "listen", proxy.servers.isEmpty { return }
         let name = ImportDraft.unique(proxy.name, among: draft.backends.map(\.name))
         backendNames[proxy.line.number] = name
-        var backend = ImportDraft.Backend(name: name, balance: proxy.balance)
+        var backend = ImportDraft.Backend(name: name, balance: proxy.balance, hashOn: proxy.hashOn)
+        // haproxy itself goes back to roundrobin where there are no requests to look into.
+        if proxy.isTCP, let key = proxy.hashOn, key != "source" {
+            (backend.balance, backend.hashOn) = ("roundrobin", nil)
+        }
         let isChecked = proxy.servers.contains { $0.options.isChecked }
         if isChecked { backend.check.http = proxy.httpCheck?.usable }
         let first =
@@ -149,6 +153,7 @@ struct HAProxyReader {
         backend.check.fall = first.fall ?? 3
         backend.check.timeout = proxy.checkTimeout.map { min(max($0, 10), backend.check.interval) }
         backend.sendProxy = first.sendProxy
+        backend.slowStart = proxy.servers.lazy.compactMap(\.options.slowStart).first
         for server in proxy.servers { add(server, to: &backend, first: first) }
         draft.backends.append(backend)
     }
@@ -188,16 +193,12 @@ struct HAProxyReader {
             return
         }
         notes.add(line.number, shown, outcome)
-        if options.isDisabled || options.isBackup {
+        added.isBackup = options.isBackup
+        if options.isDisabled {
             added.weight = 0
-            let word = options.isDisabled ? "disabled" : "backup"
             added.comment =
-                (added.comment.map { $0 + "; " } ?? "") + "\(word) in haproxy.cfg: weight 0 gets no requests"
-            let remedy =
-                options.isDisabled ? "`triad weight` brings it back" : "it has weight 0; `triad weight` brings it in"
-            notes.add(
-                line.number, "\(shown) … \(word)",
-                options.isDisabled ? .converted("weight: 0; \(remedy)") : .notConverted(remedy))
+                (added.comment.map { $0 + "; " } ?? "") + "disabled in haproxy.cfg: weight 0 gets no requests"
+            notes.add(line.number, "\(shown) … disabled", .converted("weight: 0; `triad weight` brings it back"))
         }
         if (options.interval, options.rise, options.fall) != (first.interval, first.rise, first.fall) {
             notes.add(

@@ -13,6 +13,8 @@ struct HAProxyServerOptions: Sendable, Equatable {
     var isDisabled = false
     var isBackup = false
     var maxConnections: Int?
+    /// Milliseconds.
+    var slowStart: Int?
     var sendProxy: String?
 
     /// Options that take no value.
@@ -94,6 +96,11 @@ struct HAProxyServerOptions: Sendable, Equatable {
         case "maxconn":
             guard let number = value.flatMap({ Int($0) }), (1...1_000_000).contains(number) else { return false }
             maxConnections = number
+        case "slowstart":
+            guard let span = value.flatMap({ HAProxyTime.milliseconds($0) }), (1...3_600_000).contains(span) else {
+                return false
+            }
+            slowStart = max(span, 100)
         case "inter":
             guard let span = value.flatMap({ HAProxyTime.milliseconds($0) }) else { return false }
             interval = span

@@ -64,6 +64,10 @@ struct ImportDraft: Sendable, Equatable {
     struct Backend: Sendable, Equatable {
         var name: String
         var balance = "roundrobin"
+        /// What `balance: "hash"` looks at.
+        var hashOn: String?
+        /// Milliseconds.
+        var slowStart: Int?
         var check = Check()
         var servers: [Server] = []
         var sendProxy: String?
@@ -107,6 +111,7 @@ struct ImportDraft: Sendable, Equatable {
         /// The port alone, when only that is known.
         var port: UInt16?
         var weight: Int?
+        var isBackup = false
         var maxConnections: Int?
         var comment: String?
     }

@@ -112,12 +112,15 @@ struct ImportText {
     private mutating func write(_ backend: ImportDraft.Backend) {
         lines.append("    {")
         lines.append("      name: \(Self.quoted(backend.name)), balance: \"\(backend.balance)\",")
+        if let key = backend.hashOn { lines.append("      hashOn: \(Self.quoted(key)),") }
+        if let span = backend.slowStart { lines.append("      slowStart: \(Self.span(span)),") }
         if let version = backend.sendProxy { lines.append("      sendProxy: \"\(version)\",") }
         lines.append("      check: { \(check(backend.check)) },")
         lines.append("      servers: [")
         for server in backend.servers {
             var members = ["id: \(Self.quoted(server.id))", "address: \(Self.quoted(address(server)))"]
             if let weight = server.weight { members.append("weight: \(weight)") }
+            if server.isBackup { members.append("backup: true") }
             if let limit = server.maxConnections { members.append("maxConnections: \(limit)") }
             lines.append("        { \(members.joined(separator: ", ")) }," + Self.comment(server.comment))
         }
