@@ -252,7 +252,8 @@ import Testing
         try rig.start(.file(fifo))
         for index in 0..<2_000 { rig.add("GET /\(index)") }
         rig.log.stop()
-        let total = rig.log.figures
+        // A busy machine may leave the thread behind: it counts all the same.
+        let total = rig.wait { $0.written + $0.dropped == 2_001 }
         #expect(total.written + total.dropped == 2_001)
     }
 
