@@ -42,11 +42,6 @@ import Testing
             })
     }
 
-    private static func freePort() throws -> UInt16 {
-        let plane = try DataPlane(settings([("probe", 0, 0)]))
-        return try #require(plane.ports.first)
-    }
-
     /// What one request on a connection of its own is answered.
     private static func ask(_ port: UInt16) throws -> String {
         let wire = try Wire(port: port)
@@ -69,7 +64,7 @@ import Testing
         let kept = try Wire(port: port)
         try kept.send(Self.get)
         #expect(try kept.readMessage().text == "one")
-        let other = try Self.freePort()
+        let other = try freePort()
         try plane.apply(
             Self.settings([("http", port, 0), ("other", other, 1)], backends: ["api", "second"]),
             Self.table(2, [("api", one), ("second", two)]))
@@ -133,7 +128,7 @@ import Testing
         #expect(Self.eventually { server.requests.count == 3 })
         // Connected, and silent: the kernel hasn't shown it to a worker yet.
         let silent = try Wire(port: port)
-        let other = try Self.freePort()
+        let other = try freePort()
         try plane.apply(Self.settings([("other", other, 0)]))
         try used.send(Self.get)
         #expect(try used.readMessage()["connection"] == ["close"])
@@ -157,7 +152,7 @@ import Testing
         let kept = try Wire(port: port)
         try kept.send(Self.get)
         _ = try kept.readMessage()
-        let other = try Self.freePort()
+        let other = try freePort()
         for _ in 0..<20 {
             try plane.apply(Self.settings([("other", other, 0)]))
             try plane.apply(Self.settings([("http", port, 0), ("other", other, 0)]))

@@ -70,14 +70,6 @@ import Testing
         #expect(table.backend(bytes.span, head, of: 0..<table.count) == one.rule)
     }
 
-    private func freePort() throws -> UInt16 {
-        let address = try #require(SocketAddress(address: "127.0.0.1", port: 0))
-        let settings = ProxySettings(
-            frontends: [FrontendSettings(name: "probe", address: address, backend: 0)],
-            backends: [BackendSettings(name: "none")])
-        return try #require(try DataPlane(settings).ports.first)
-    }
-
     @Test("one connection's requests go where each belongs, and settings that change count from the next one on")
     func connection() throws {
         let servers = try ["web", "api", "files"].map { try TestServer.saying($0) }

@@ -3,6 +3,7 @@
 import Foundation
 import Glibc
 import Synchronization
+import Testing
 
 @testable import Proxy
 
@@ -119,6 +120,16 @@ func closedPort() -> UInt16 {
     let outcome = address.withSockaddr { bind(descriptor, $0, $1) }
     precondition(outcome == 0)
     return System.localPort(descriptor)
+}
+
+/// A port of the kernel's choice that settings can name: free again by now.
+func freePort() throws -> UInt16 {
+    let address = SocketAddress(high: 0x7f00_0001 << 32, low: 0, port: 0, isIPv6: false)
+    let plane = try DataPlane(
+        ProxySettings(
+            frontends: [FrontendSettings(name: "probe", address: address, backend: 0)],
+            backends: [BackendSettings(name: "api")]))
+    return try #require(plane.ports.first)
 }
 
 /// A running data plane with one HTTP frontend.

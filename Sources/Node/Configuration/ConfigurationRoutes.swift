@@ -84,9 +84,10 @@ extension ConfigurationReader {
         let expected = "a host's name, such as \"api.example.com\" or \"*.example.com\""
         guard let text = place.string(expected, &report) else { return nil }
         let lower = text.lowercased()
+        let bare = lower.filter { $0 != "[" && $0 != "]" }
+        if bare.contains(":"), SocketAddress(address: bare, port: 0) != nil { return "[\(bare)]" }
         var name = lower[...]
         if name.hasPrefix("*.") { name = name.dropFirst(2) }
-        let isAddress = SocketAddress(address: lower.filter { $0 != "[" && $0 != "]" }, port: 0) != nil
         let isName = name.utf8.allSatisfy { byte in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
@@ -94,7 +95,6 @@ extension ConfigurationReader {
             default: false
             }
         }
-        if isAddress, lower.contains(":") { return "[\(lower.filter { $0 != "[" && $0 != "]" })]" }
         guard isName, !name.isEmpty, name.utf8.count <= 253, !name.hasPrefix("."), !name.hasSuffix(".") else {
             report.add(place, "\(place.shown) isn't \(expected); write it without scheme, port and final dot")
             return nil

@@ -114,10 +114,7 @@ enum FenceSystem {
     static func exists(_ process: Int32) -> Bool { kill(process, 0) == 0 || clinux_errno() != ESRCH }
 
     /// Takes a child's last status if it has ended.
-    static func reap(_ process: Int32) -> Bool {
-        var status: Int32 = 0
-        return waitpid(process, &status, WNOHANG) != 0
-    }
+    static func reap(_ process: Int32) -> Bool { end(of: process) != nil }
 
     /// How a process ended.
     enum End: Equatable {

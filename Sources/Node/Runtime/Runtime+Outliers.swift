@@ -25,10 +25,7 @@ extension Runtime {
             let was = panicking.contains(name)
             if let panic, !was {
                 panicking.insert(name)
-                log.add(
-                    kind: "panic",
-                    text: "backend \(name): \(panic.text): verdicts are ignored, all of them get requests",
-                    level: .warning)
+                log.add(kind: "panic", text: panic.text(backend: name), level: .warning)
             } else if panic == nil, was {
                 panicking.remove(name)
                 log.add(kind: "panic-over", text: "backend \(name): enough servers are up: the verdicts count again")

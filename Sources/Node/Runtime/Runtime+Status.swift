@@ -146,7 +146,7 @@ extension Runtime {
         }
         for (name, panic) in zip(servers.names, servers.panics) {
             guard let panic else { continue }
-            problems.append("backend \(name): \(panic.text): verdicts are ignored, all of them get requests")
+            problems.append(panic.text(backend: name))
         }
         if core.lacksVIP(now: now) { problems.append("this node leads and can't get the VIP; see its events") }
         for peer in core.peerStatus(now: now) {

@@ -46,6 +46,11 @@ struct Panic: Sendable, Equatable {
 
     /// `1 of 5 ready servers is up, less than 50%`
     var text: String { "\(up) of \(ready) ready servers \(up == 1 ? "is" : "are") up, less than \(threshold)%" }
+
+    /// The same with what it leads to, for events and problems.
+    func text(backend: String) -> String {
+        "backend \(backend): \(text): verdicts are ignored, all of them get requests"
+    }
 }
 
 struct ServerList: Sendable, Equatable {

@@ -101,8 +101,7 @@ enum Bytes {
             var at = range.lowerBound
             for letter in letters {
                 let byte = bytes[at]
-                let isUpper = byte >= 0x41 && byte <= 0x5a
-                if (isUpper ? byte | 0x20 : byte) != letter { return false }
+                if lowercased(byte) != letter { return false }
                 at += 1
             }
             return true
@@ -116,8 +115,7 @@ enum Bytes {
             var at = range.lowerBound
             for letter in letters {
                 let byte = bytes[at] == UInt8(ascii: "_") ? UInt8(ascii: "-") : bytes[at]
-                let isUpper = byte >= 0x41 && byte <= 0x5a
-                if (isUpper ? byte | 0x20 : byte) != letter { return false }
+                if lowercased(byte) != letter { return false }
                 at += 1
             }
             return true
@@ -130,9 +128,7 @@ enum Bytes {
         for offset in 0..<left.count {
             let a = bytes[left.lowerBound + offset]
             let b = bytes[right.lowerBound + offset]
-            let lowA = a >= 0x41 && a <= 0x5a ? a | 0x20 : a
-            let lowB = b >= 0x41 && b <= 0x5a ? b | 0x20 : b
-            if lowA != lowB { return false }
+            if lowercased(a) != lowercased(b) { return false }
         }
         return true
     }

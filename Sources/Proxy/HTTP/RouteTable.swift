@@ -84,9 +84,7 @@ struct RouteTable {
         guard entry.isSuffix ? host.count > count : host.count == count else { return false }
         let from = host.upperBound - count
         for offset in 0..<count {
-            let byte = bytes[from + offset]
-            let isUpper = byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z")
-            if (isUpper ? byte | 0x20 : byte) != text[Int(entry.start) + offset] { return false }
+            if Bytes.lowercased(bytes[from + offset]) != text[Int(entry.start) + offset] { return false }
         }
         return true
     }

@@ -51,7 +51,8 @@ extension Worker {
             }
             return hash.value
         case .header:
-            for index in 0..<fields.count where isName(fields[index].nameRange, from, backends[backend].keyName) {
+            for index in 0..<fields.count
+            where isSame(fields[index].nameRange, from, backends[backend].keyName, inAnyCase: true) {
                 return hash(of: fields[index].value, from)
             }
             return 0
@@ -68,15 +69,14 @@ extension Worker {
         return hash.value
     }
 
-    /// Whether a part of a head is a field's name, in any case.
-    private func isName(_ range: Range<Int>, _ from: Stretch, _ name: Stretch) -> Bool {
+    /// Whether a part of a head is this name, which is in a buffer of its own.
+    private func isSame(_ range: Range<Int>, _ from: Stretch, _ name: Stretch, inAnyCase: Bool = false) -> Bool {
         guard range.count == name.count else { return false }
         for offset in 0..<range.count {
-            let (one, other) = (
-                buffers.byte(from.buffer, Int(from.start) + range.lowerBound + offset),
-                buffers.byte(name.buffer, Int(name.start) + offset)
-            )
-            if Bytes.lowercased(one) != Bytes.lowercased(other) { return false }
+            let one = buffers.byte(from.buffer, Int(from.start) + range.lowerBound + offset)
+            let other = buffers.byte(name.buffer, Int(name.start) + offset)
+            let isEqual = inAnyCase ? Bytes.lowercased(one) == Bytes.lowercased(other) : one == other
+            if !isEqual { return false }
         }
         return true
     }
@@ -96,14 +96,5 @@ extension Worker {
             if let found { return found }
         }
         return nil
-    }
-
-    private func isSame(_ range: Range<Int>, _ from: Stretch, _ name: Stretch) -> Bool {
-        guard range.count == name.count else { return false }
-        for offset in 0..<range.count {
-            let byte = buffers.byte(from.buffer, Int(from.start) + range.lowerBound + offset)
-            if byte != buffers.byte(name.buffer, Int(name.start) + offset) { return false }
-        }
-        return true
     }
 }
