@@ -90,20 +90,26 @@ import Testing
         #expect(plain.target.description == "10.0.0.100:80" && plain.path == "/" && plain.host == "10.0.0.100")
         let full = try Load.url("http://[2001:db8::1]:8080/a/b?c=d")
         #expect(full.target.description == "[2001:db8::1]:8080" && full.path == "/a/b?c=d")
-        #expect(throws: LabUsage.self) { try Load.url("https://10.0.0.100/") }
-        #expect(throws: LabUsage.self) { try Load.url("http://web.example/") }
-        #expect(throws: LabUsage.self) { try Load.url("http://10.0.0.1/a b") }
+        #expect(throws: UsageProblem.self) { try Load.url("https://10.0.0.100/") }
+        #expect(throws: UsageProblem.self) { try Load.url("http://web.example/") }
+        #expect(throws: UsageProblem.self) { try Load.url("http://10.0.0.1/a b") }
+    }
+
+    private func loadOptions(_ words: [String]) throws(UsageProblem) -> LoadOptions {
+        try Load.options(Load.command.parse(words))
     }
 
     @Test func argumentsAreChecked() throws {
-        let options = try Load.options(["http://10.0.0.1/", "--rate=50", "--seconds", "2", "--new-connections"])
+        let options = try loadOptions(["http://10.0.0.1/", "--rate=50", "--seconds", "2", "--new-connections"])
         #expect(options.rate == 50 && options.seconds == 2 && options.usesNewConnections && options.timeoutMs == 250)
-        #expect(throws: LabUsage.self) { try Load.options([]) }
-        let closed = try Load.options(["http://10.0.0.1/", "--closed-loop", "--forget-neighbour", "eth0"])
+        #expect(throws: UsageProblem.self) { try loadOptions([]) }
+        let closed = try loadOptions(["http://10.0.0.1/", "--closed-loop", "--forget-neighbour", "eth0"])
         #expect(closed.isClosedLoop && closed.forgetsOn == "eth0")
-        #expect(throws: LabUsage.self) { try Load.options(["http://10.0.0.1/", "--closed-loop", "--new-connections"]) }
-        #expect(throws: LabUsage.self) { try Load.options(["http://10.0.0.1/", "--rate", "0"]) }
-        #expect(throws: LabUsage.self) { try Load.options(["http://10.0.0.1/", "--rat", "5"]) }
+        #expect(throws: UsageProblem.self) {
+            try loadOptions(["http://10.0.0.1/", "--closed-loop", "--new-connections"])
+        }
+        #expect(throws: UsageProblem.self) { try loadOptions(["http://10.0.0.1/", "--rate", "0"]) }
+        #expect(throws: UsageProblem.self) { try loadOptions(["http://10.0.0.1/", "--rat", "5"]) }
     }
 
     @Test func apiRequestsAreRead() {

@@ -63,6 +63,25 @@ import Testing
         }
     }
 
+    @Test func fractionsToo() throws {
+        let arguments = Arguments(values: ["N": "0.5", "M": "nan"])
+        #expect(try arguments.number("N", in: 0.1...100) == 0.5)
+        #expect(throws: UsageProblem("M must be a number from 0.1 to 100, not \"nan\"")) {
+            try arguments.number("M", in: 0.1...100)
+        }
+    }
+
+    @Test func wordsAreThoseThatAreKnown() {
+        let command = Subcommand(
+            name: "print", summary: "prints", positionals: [.init(name: "SHELL", values: .words(["bash", "fish"]))],
+            options: [.value("mode", "MODE", "how", .words(["auto", "gate"]))], run: { _ in 0 })
+        #expect(throws: Never.self) { try command.parse(["fish", "--mode", "gate"]) }
+        #expect(throws: UsageProblem("SHELL \"bsah\": did you mean \"bash\"?")) { try command.parse(["bsah"]) }
+        #expect(throws: UsageProblem("--mode \"never\": known: auto, gate")) {
+            try command.parse(["fish", "--mode=never"])
+        }
+    }
+
     @Test func usageShowsWhatIsRequired() {
         #expect(Self.command.usage == "triad weight SERVER [N] [--url URL] [--token-file FILE] [--json]")
         #expect(Self.strict.usage == "triad run --config FILE")

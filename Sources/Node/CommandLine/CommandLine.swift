@@ -1,15 +1,23 @@
 // CommandLine: what a command accepts, and reading its arguments. It prints nothing and ends nothing: a wrong use is
 // a `UsageProblem`, which Main turns into a message and exit code 2.
 //
-// A command lives in a file of its own as a `static let command: Subcommand`, and is listed in Commands.swift.
+// A command lives in a file of its own as a `static let command: Subcommand`, and is listed in Commands.swift. Help,
+// completions and the manual page are made from these, so they say what the parser takes.
 
 /// One command of `triad`: how it is used and what runs it.
 struct Subcommand: Sendable {
+    /// What may stand at a place, for completion; `words` is checked by the parser, too.
+    enum Values: Sendable, Equatable {
+        case any, file, server, node, command
+        case words([String])
+    }
+
     /// An argument known by its place.
     struct Positional: Sendable {
         /// As shown in the usage: `BACKEND/SERVER`.
         let name: String
         var required = true
+        var values = Values.any
     }
 
     struct Option: Sendable {
@@ -21,13 +29,16 @@ struct Subcommand: Sendable {
         /// The variable that stands in for it when it isn't given.
         var variable: String?
         var required = false
+        var values = Values.any
 
         static func flag(_ name: String, _ summary: String) -> Option { Option(name: name, summary: summary) }
 
         static func value(
-            _ name: String, _ value: String, _ summary: String, variable: String? = nil, required: Bool = false
+            _ name: String, _ value: String, _ summary: String, _ values: Values = .any, variable: String? = nil,
+            required: Bool = false
         ) -> Option {
-            Option(name: name, value: value, summary: summary, variable: variable, required: required)
+            Option(
+                name: name, value: value, summary: summary, variable: variable, required: required, values: values)
         }
 
         /// `--config FILE`
@@ -43,21 +54,8 @@ struct Subcommand: Sendable {
     var details: [String] = []
     /// Not listed: for use by other parts of this program.
     var hidden = false
-    /// Set for a command that reads its words itself: its whole help text, which begins with `usage: `.
-    var ownText: String?
-    /// What such a command is given; unused otherwise.
-    var runWords: (@Sendable ([String]) -> Int32)?
     /// Does it; returns the exit code: 0 done, 1 it did not work (after saying why on stderr).
     let run: @Sendable (Arguments) throws(UsageProblem) -> Int32
-
-    /// A command that reads its own words.
-    static func verbatim(
-        _ name: String, _ summary: String, text: String, hidden: Bool = false,
-        run: @escaping @Sendable ([String]) -> Int32
-    ) -> Subcommand {
-        Subcommand(
-            name: name, summary: summary, hidden: hidden, ownText: text, runWords: run, run: { _ in 1 })
-    }
 
     /// `triad run --config FILE --node ID`
     var usage: String {
@@ -87,7 +85,10 @@ struct Subcommand: Sendable {
         if places.count > positionals.count {
             throw UsageProblem("unexpected argument \"\(places[positionals.count])\"")
         }
-        for (positional, word) in zip(positionals, places) { values[positional.name] = word }
+        for (positional, word) in zip(positionals, places) {
+            try Self.check(word, positional.name, positional.values)
+            values[positional.name] = word
+        }
         for positional in positionals.dropFirst(places.count) where positional.required {
             throw UsageProblem("\(positional.name) is missing")
         }
@@ -128,10 +129,16 @@ struct Subcommand: Sendable {
         } else {
             throw UsageProblem("\(given) needs a value: \(given) \(value)")
         }
+        if let word = values[option.name] { try Self.check(word, given, option.values) }
+    }
+
+    private static func check(_ word: String, _ name: String, _ values: Values) throws(UsageProblem) {
+        guard case .words(let known) = values, !known.contains(word) else { return }
+        throw UsageProblem("\(name) \"\(word)\": " + Nearest.suggestion(word, in: known))
     }
 
     /// `-` alone and negative numbers are values.
-    private static func looksLikeOption(_ word: String) -> Bool {
+    static func looksLikeOption(_ word: String) -> Bool {
         word.hasPrefix("-") && word != "-" && !(word.dropFirst().first?.isNumber ?? false)
     }
 }
@@ -170,6 +177,14 @@ struct Arguments: Equatable, Sendable {
         guard let text = values[name] else { return nil }
         if let number = Int(text), range.contains(number) { return number }
         let limits = "a whole number from \(range.lowerBound) to \(range.upperBound)"
+        throw UsageProblem("\(name) must be \(limits), not \"\(text)\"")
+    }
+
+    /// A number within `range`; nil when it wasn't given.
+    func number(_ name: String, in range: ClosedRange<Double>) throws(UsageProblem) -> Double? {
+        guard let text = values[name] else { return nil }
+        if let number = Double(text), range.contains(number) { return number }
+        let limits = "a number from \(range.lowerBound.formatted) to \(range.upperBound.formatted)"
         throw UsageProblem("\(name) must be \(limits), not \"\(text)\"")
     }
 }

@@ -11,23 +11,10 @@ enum Commands {
         AdminCommands.drain, AdminCommands.ready, AdminCommands.maint, AdminCommands.weight,
         AdminCommands.add, AdminCommands.remove, AdminCommands.handover,
         AdminCommands.forceLeader,
-        .verbatim("demo", "runs a whole cluster on this machine, breaks it and judges it", text: Demo.usage) {
-            Demo.main($0)
-        },
-        .verbatim("load", "sends steady load and says who answered and what failed", text: Load.usage) {
-            Load.main($0)
-        },
-        .verbatim("api", "runs the demo API", text: API.usage) { API.main($0) },
-        .verbatim("fence", "owns the VIP for `triad run`, which starts it", text: FenceProcess.usage, hidden: true) {
-            _ in FenceProcess.run()
-        },
-        .verbatim("observe", "asks a link who has an address, for the lab", text: Observer.usage, hidden: true) {
-            Observer.main($0)
-        },
-        .verbatim("streams", "keeps downloads and WebSockets going, for the lab", text: Streams.usage, hidden: true) {
-            Streams.main($0)
-        },
+        Demo.command, Load.command, API.command,
+        FenceProcess.command, Observer.command, Streams.command,
         KeygenCommand.command,
+        CompletionsCommand.command, ManualCommand.command,
         VersionCommand.command,
         HelpCommand.command,
     ]
@@ -40,6 +27,11 @@ enum Commands {
         }
         let name = aliases[first] ?? first
         let rest = Array(words.dropFirst())
+        // Not in the table, since it takes any words: those of a command line that isn't finished.
+        if name == Completion.word {
+            Console.raw(Completion.lines(Completion.candidates(rest)))
+            return 0
+        }
         guard let command = all.first(where: { $0.name == name }) else {
             let near = Nearest.match(name, in: listed.map(\.name)).map { "; did you mean \"\($0)\"?" } ?? ""
             let what = first.hasPrefix("-") ? "option" : "command"
@@ -50,7 +42,6 @@ enum Commands {
             Console.out(HelpCommand.text(of: command))
             return 0
         }
-        if let runWords = command.runWords { return runWords(rest) }
         do {
             return try command.run(command.parse(rest))
         } catch {
@@ -62,5 +53,5 @@ enum Commands {
     /// Those that help shows.
     static var listed: [Subcommand] { all.filter { !$0.hidden } }
 
-    private static let aliases = ["--help": "help", "-h": "help", "--version": "version", "-V": "version"]
+    static let aliases = ["--help": "help", "-h": "help", "--version": "version", "-V": "version"]
 }

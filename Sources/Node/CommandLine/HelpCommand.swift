@@ -5,7 +5,7 @@ enum HelpCommand {
 
     static let command = Subcommand(
         name: "help", summary: "lists the commands, or says more about one",
-        positionals: [.init(name: "COMMAND", required: false)],
+        positionals: [.init(name: "COMMAND", required: false, values: .command)],
         run: { arguments throws(UsageProblem) in try run(arguments) })
 
     private static func run(_ arguments: Arguments) throws(UsageProblem) -> Int32 {
@@ -35,7 +35,6 @@ enum HelpCommand {
 
     /// One command in full.
     static func text(of command: Subcommand) -> String {
-        if let text = command.ownText { return String(text.trimmed) }
         var lines = ["usage: \(command.usage)", "", "\(command.name) \(command.summary)."]
         if !command.details.isEmpty { lines += [""] + command.details }
         if !command.options.isEmpty {
@@ -43,10 +42,29 @@ enum HelpCommand {
             let width = (command.options.map(\.form.count).max() ?? 0) + 2
             for option in command.options {
                 let variable = option.variable.map { " (or \($0))" } ?? ""
-                lines.append("  \(padded(option.form, width))\(option.summary)\(variable)")
+                let text = wrapped(option.summary + variable, columns - width - 2)
+                for (number, line) in text.enumerated() {
+                    lines.append("  \(padded(number == 0 ? option.form : "", width))\(line)")
+                }
             }
         }
         return lines.joined(separator: "\n")
+    }
+
+    private static let columns = 118
+
+    /// At spaces, into lines of at most `width` characters where words allow it.
+    private static func wrapped(_ text: String, _ width: Int) -> [String] {
+        var lines = [""]
+        for word in text.split(separator: " ") {
+            let last = lines[lines.count - 1]
+            if !last.isEmpty, last.count + 1 + word.count > width {
+                lines.append(String(word))
+            } else {
+                lines[lines.count - 1] = last.isEmpty ? String(word) : "\(last) \(word)"
+            }
+        }
+        return lines
     }
 
     private static func padded(_ text: String, _ width: Int) -> String {

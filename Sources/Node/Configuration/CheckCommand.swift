@@ -3,7 +3,7 @@
 enum CheckCommand {
     static let command = Subcommand(
         name: "check", summary: "checks a configuration file: exit 0, or 1 with every problem on a line",
-        positionals: [.init(name: "FILE")],
+        positionals: [.init(name: "FILE", values: .file)],
         details: [
             "A problem names its place and what would be right: FILE:LINE:COLUMN: path: what is wrong; what would be right.",
             "Key and token files are read too. Nothing is started and no address is touched.",

@@ -35,7 +35,8 @@ struct FenceProcess: ~Copyable {
     private var mustLook = false
     private var exiting = false
 
-    static let usage = "usage: triad fence\n\nFor `triad run` only, which starts it and talks to it on standard input."
+    static let command = Subcommand(
+        name: "fence", summary: "owns the VIP for `triad run`, which starts it", hidden: true, run: { _ in run() })
 
     /// The whole life of the process: its exit status.
     static func run() -> Int32 {
@@ -46,7 +47,7 @@ struct FenceProcess: ~Copyable {
         _ = clinux_pass_on_capability(12)
         _ = clinux_set_nonblocking(STDIN_FILENO)
         guard let settings = firstCommand() else {
-            Console.error(usage)
+            Console.error("triad fence: for `triad run` only, which starts it and talks to it on standard input")
             return 2
         }
         do throws(SystemError) {

@@ -6,7 +6,9 @@ import Proxy
 enum ImportCommand {
     static let command = Subcommand(
         name: "import", summary: "makes a configuration from haproxy's and keepalived's",
-        positionals: [.init(name: "HAPROXY.CFG"), .init(name: "KEEPALIVED.CONF", required: false)],
+        positionals: [
+            .init(name: "HAPROXY.CFG", values: .file), .init(name: "KEEPALIVED.CONF", required: false, values: .file),
+        ],
         options: [.flag("resolve", "looks up the names of servers, once and now")],
         details: [
             "  triad import /etc/haproxy/haproxy.cfg /etc/keepalived/keepalived.conf > triad.json5",

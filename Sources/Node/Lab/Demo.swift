@@ -7,28 +7,42 @@ import Glibc
 import Proxy
 
 enum Demo {
-    static let usage = """
-        usage: triad demo [--seconds N] [--stay] [--fencing auto|gate|wait|trust]
-               triad demo --scenario NAME|all [--repeat N] [--minutes N] [--timings default|lan] [--ipv6] [--fencing MODE]
-                                         [--binary FILE] [--upgrade-to FILE]
+    static let command = Subcommand(
+        name: "demo", summary: "runs a whole cluster on this machine, breaks it and judges it",
+        options: [
+            .value("seconds", "N", "how long it takes at least, all steps together (30)"),
+            .flag("stay", "goes on when the steps are over, and says how to look at it and break it"),
+            .value(
+                "fencing", "MODE",
+                "auto (the default): gate where nft works, else wait; trust: as fast as gate, not as safe",
+                .words(["auto", "gate", "wait", "trust"])),
+            .value(
+                "scenario", "NAME",
+                "instead of the story: one promise about failover, or all, measured from outside, with a table at the end; "
+                    + "NAME is one of \(scenarios.joined(separator: ", "))", .words(scenarios)),
+            .value("repeat", "N", "how often each scenario (3)"),
+            .value("minutes", "N", "how long the scenario `busy` takes (10)"),
+            .value("timings", "WHICH", "those for one fast network (lan), or default", .words(["default", "lan"])),
+            .flag("ipv6", "every address is an IPv6 one (scenarios)"),
+            .value("binary", "FILE", "the nodes run this triad instead of this very program (scenarios)", .file),
+            .value(
+                "upgrade-to", "FILE",
+                "the scenario `rolling` changes to this one, with the next repetition back, and so on", .file),
+        ],
+        details: [
+            "Builds three nodes, five demo APIs of nine configured ones and two clients in network namespaces of their own;",
+            "kills the leader, crashes the next one, stops and starts APIs and hands over. Prints what each step cost the",
+            "clients. Exit code 0 when every promise held, else 1. Needs root or user namespaces, and iproute2.",
+        ],
+        run: { given throws(UsageProblem) in
+            var options = Options()
+            options.seconds = try given.number("seconds", in: 1...3600) ?? options.seconds
+            options.stays = given.has("stay")
+            options.fencing = given["fencing"] ?? options.fencing
+            return run(options, try scenarioOptions(given, fencing: options.fencing))
+        })
 
-        Builds three nodes, five demo APIs of nine configured ones and two clients in network namespaces of their own;
-        kills the leader, crashes the next one, stops and starts APIs and hands over. Prints what each step cost the
-        clients. Exit code 0 when every promise held, else 1. Needs root or user namespaces, and iproute2.
-          --seconds N          how long it takes at least, all steps together (30)
-          --stay               goes on when the steps are over, and says how to look at it and break it
-          --fencing MODE       auto (the default): gate where nft works, else wait; trust: as fast as gate, not as safe
-          --scenario NAME      instead of the story: one promise about failover, or all, measured from outside, with a
-                               table at the end. NAME is one of
-                               \(LabScenario.allCases.map(\.rawValue).joined(separator: ", "))
-          --repeat N           how often each (3)
-          --minutes N          how long `busy` takes (10)
-          --timings WHICH      lan: those for one fast network
-          --ipv6               every address is an IPv6 one
-          --binary FILE        the nodes run this triad instead of this very program
-          --upgrade-to FILE    `rolling` changes to this one, with the next repetition back, and so on
-
-        """
+    private static let scenarios = ["all"] + LabScenario.allCases.map(\.rawValue)
 
     struct Options {
         var seconds = 30.0
@@ -36,32 +50,14 @@ enum Demo {
         var fencing = "auto"
     }
 
-    static func main(_ arguments: [String]) -> Int32 {
+    private static func run(_ options: Options, _ scenarios: DemoScenarios.Options?) -> Int32 {
         do {
-            var options = Options()
-            let given = try LabArguments(
-                arguments,
-                options: [
-                    "--seconds", "--fencing", "--scenario", "--repeat", "--minutes", "--timings", "--binary",
-                    "--upgrade-to",
-                ],
-                flags: ["--stay", "--ipv6"])
-            guard given.positional.isEmpty else { throw LabUsage("unexpected \(given.positional[0])") }
-            options.seconds = try given.number("--seconds", 1...3600) ?? options.seconds
-            options.stays = given.has("--stay")
-            options.fencing = given.text("--fencing") ?? options.fencing
-            guard ["auto", "gate", "wait", "trust"].contains(options.fencing) else {
-                throw LabUsage("--fencing \(options.fencing): auto, gate, wait or trust is needed")
-            }
-            if var scenarios = try scenarios(given, fencing: options.fencing) {
+            if var scenarios {
                 scenarios.isOwnUser = try becomeAbleToMakeNetworks()
                 let signals = (try? SignalDescriptor.open([SIGINT, SIGTERM, SIGHUP])) ?? -1
                 return try DemoScenarios.run(scenarios) { LabSystem.isReadable(signals, withinMs: 0) }
             }
             return try run(options, isOwnUser: try becomeAbleToMakeNetworks())
-        } catch let problem as LabUsage {
-            LabSystem.say("triad demo: \(problem)\n\(usage)", to: STDERR_FILENO)
-            return 2
         } catch {
             LabSystem.say("triad demo: \(error)\n", to: STDERR_FILENO)
             return 1
@@ -69,36 +65,29 @@ enum Demo {
     }
 
     /// nil when none is asked for.
-    private static func scenarios(_ given: LabArguments, fencing: String) throws(LabUsage) -> DemoScenarios.Options? {
-        guard let name = given.text("--scenario") else { return nil }
+    private static func scenarioOptions(
+        _ given: Arguments, fencing: String
+    ) throws(UsageProblem) -> DemoScenarios.Options? {
+        guard let name = given["scenario"] else { return nil }
         var options = DemoScenarios.Options(scenarios: LabScenario.allCases)
-        if name != "all" {
-            guard let scenario = LabScenario(rawValue: name) else {
-                let names = LabScenario.allCases.map(\.rawValue).joined(separator: ", ")
-                throw LabUsage("--scenario \(name): all, or one of \(names)")
-            }
-            options.scenarios = [scenario]
-        }
-        options.repetitions = try given.integer("--repeat", 1...1000) ?? options.repetitions
-        options.scenario.busyMinutes = try given.number("--minutes", 0.01...1440) ?? options.scenario.busyMinutes
+        if let scenario = LabScenario(rawValue: name) { options.scenarios = [scenario] }
+        options.repetitions = try given.integer("repeat", in: 1...1000) ?? options.repetitions
+        options.scenario.busyMinutes = try given.number("minutes", in: 0.01...1440) ?? options.scenario.busyMinutes
         options.cluster.fencing = fencing
-        for name in ["--binary", "--upgrade-to"] {
-            guard let file = given.text(name) else { continue }
+        for name in ["binary", "upgrade-to"] {
+            guard let file = given[name] else { continue }
             guard file.hasPrefix("/"), access(file, X_OK) == 0 else {
-                throw LabUsage("\(name) \(file): the absolute path of a program is needed")
+                throw UsageProblem("--\(name) \(file): the absolute path of a program is needed")
             }
         }
-        options.cluster.binary = given.text("--binary") ?? options.cluster.binary
-        options.scenario.upgrade = given.text("--upgrade-to")
-        options.isIPv6 = given.has("--ipv6")
+        options.cluster.binary = given["binary"] ?? options.cluster.binary
+        options.scenario.upgrade = given["upgrade-to"]
+        options.isIPv6 = given.has("ipv6")
         // Without the gate a new leader waits until the kernel of the old one must have let go.
         if fencing == "wait" { options.scenario.crashMs = 1500 }
-        switch given.text("--timings") ?? "default" {
-        case "default": break
-        case "lan":
+        if given["timings"] == "lan" {
             options.cluster.gossip = DemoScenarios.lan
             if fencing != "wait" { options.scenario.crashMs = 180 }
-        case let other: throw LabUsage("--timings \(other): default or lan is needed")
         }
         return options
     }

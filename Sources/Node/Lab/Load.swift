@@ -4,30 +4,33 @@ import Glibc
 import Proxy
 
 enum Load {
-    static let usage = """
-        usage: triad load URL [--rate N] [--seconds N] [--new-connections] [--connections N] [--timeout MS] [--log FILE]
-               [--closed-loop] [--forget-neighbour INTERFACE]
+    static let command = Subcommand(
+        name: "load", summary: "sends steady load and says who answered and what failed",
+        positionals: [.init(name: "URL")],
+        options: [
+            .value("rate", "N", "requests a second, 0.1 to 100000 (100)"),
+            .value("seconds", "N", "how long; until Ctrl-C unless told"),
+            .flag("new-connections", "a new connection for each request, else persistent ones are used in turn"),
+            .value("connections", "N", "how many persistent connections (16)"),
+            .value("timeout", "MS", "a request that takes longer has failed (250)"),
+            .value("log", "FILE", "a line per request: start and end in ns, outcome, who answered", .file),
+            .flag(
+                "closed-loop",
+                "as fast as the answers come, on all the persistent connections at once; --rate is not used"),
+            .value(
+                "forget-neighbour", "INTERFACE",
+                "the kernel forgets the URL's Ethernet address before each connection, so that every one asks again "
+                    + "who has it (root)"),
+        ],
+        details: [
+            "Sends N requests a second, whether or not earlier ones have been answered, until --seconds are over or Ctrl-C.",
+            "Prints a line a second with who answered; at the end failures by cause, latencies and outages. Exit code 1 when",
+            "any request failed, or none could be sent.",
+        ],
+        run: { arguments throws(UsageProblem) in run(try options(arguments)) })
 
-        Sends N requests a second (100 unless told), whether or not earlier ones have been answered, until --seconds
-        are over or Ctrl-C. Prints a line a second with who answered; at the end failures by cause, latencies and
-        outages. Exit code 1 when any request failed.
-          --rate N            requests a second, 0.1 to 100000
-          --seconds N         how long; until Ctrl-C unless told
-          --new-connections   a new connection for each request, else persistent ones are used in turn
-          --connections N     how many persistent connections (16)
-          --timeout MS        a request that takes longer has failed (250)
-          --log FILE          a line per request: start and end in ns, outcome, who answered
-          --closed-loop       as fast as the answers come, on all the persistent connections at once; --rate is not used
-          --forget-neighbour INTERFACE
-                              the kernel forgets the URL's Ethernet address before each connection, so that every one
-                              asks again who has it (root)
-
-        """
-
-    /// The exit code: 0, or 1 when any request failed or none could be sent, 2 for wrong usage.
-    static func main(_ arguments: [String]) -> Int32 {
+    private static func run(_ options: LoadOptions) -> Int32 {
         do {
-            let options = try options(arguments)
             var engine = try LoadEngine(options)
             let rate =
                 options.isClosedLoop ? "as many requests as are answered" : "\(options.rate.formatted) requests/s"
@@ -40,39 +43,31 @@ enum Load {
             LabSystem.say(
                 figures.summary(intervalNs: UInt64(options.intervalNs), endedAt: System.bootNanoseconds()))
             return figures.failed == 0 && figures.requests > 0 ? 0 : 1
-        } catch let problem as LabUsage {
-            LabSystem.say("triad load: \(problem)\n\(usage)", to: STDERR_FILENO)
-            return 2
         } catch {
             LabSystem.say("triad load: \(error)\n", to: STDERR_FILENO)
             return 1
         }
     }
 
-    static func options(_ arguments: [String]) throws(LabUsage) -> LoadOptions {
-        let given = try LabArguments(
-            arguments,
-            options: ["--rate", "--seconds", "--connections", "--timeout", "--log", "--forget-neighbour"],
-            flags: ["--new-connections", "--closed-loop"])
-        guard given.positional.count == 1 else { throw LabUsage("one URL is needed, such as http://10.0.0.100/") }
-        var options = try url(given.positional[0])
-        options.rate = try given.number("--rate", 0.1...100_000) ?? options.rate
-        options.seconds = try given.number("--seconds", 0.1...31_536_000)
-        options.usesNewConnections = given.has("--new-connections")
-        options.connections = try given.integer("--connections", 1...LoadOptions.Limit.connections) ?? 16
-        options.timeoutMs = try given.integer("--timeout", 1...600_000) ?? 250
-        options.log = given.text("--log")
-        options.forgetsOn = given.text("--forget-neighbour")
-        options.isClosedLoop = given.has("--closed-loop")
+    static func options(_ given: Arguments) throws(UsageProblem) -> LoadOptions {
+        var options = try url(given.required("URL"))
+        options.rate = try given.number("rate", in: 0.1...100_000) ?? options.rate
+        options.seconds = try given.number("seconds", in: 0.1...31_536_000)
+        options.usesNewConnections = given.has("new-connections")
+        options.connections = try given.integer("connections", in: 1...LoadOptions.Limit.connections) ?? 16
+        options.timeoutMs = try given.integer("timeout", in: 1...600_000) ?? 250
+        options.log = given["log"]
+        options.forgetsOn = given["forget-neighbour"]
+        options.isClosedLoop = given.has("closed-loop")
         if options.isClosedLoop, options.usesNewConnections {
-            throw LabUsage("--closed-loop is for persistent connections: leave out one of it and --new-connections")
+            throw UsageProblem("--closed-loop is for persistent connections: leave out one of it and --new-connections")
         }
         return options
     }
 
     /// `http://ADDRESS[:PORT][/PATH]`. Names are not looked up, save localhost.
-    static func url(_ text: String) throws(LabUsage) -> LoadOptions {
-        if text.hasPrefix("https://") { throw LabUsage("\(text): https is not supported, http:// is") }
+    static func url(_ text: String) throws(UsageProblem) -> LoadOptions {
+        if text.hasPrefix("https://") { throw UsageProblem("\(text): https is not supported, http:// is") }
         var rest = Substring(text)
         if rest.hasPrefix("http://") { rest = rest.dropFirst("http://".count) }
         let authority = rest.prefix { $0 != "/" && $0 != "?" }
@@ -86,9 +81,11 @@ enum Load {
         }
         let bare = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
         guard let target = SocketAddress(address: bare, port: 80) ?? SocketAddress(host), target.port > 0 else {
-            throw LabUsage("\(text): http://ADDRESS[:PORT][/PATH] with an IP address is needed")
+            throw UsageProblem("\(text): http://ADDRESS[:PORT][/PATH] with an IP address is needed")
         }
-        guard path.utf8.allSatisfy({ $0 > 32 && $0 < 127 }) else { throw LabUsage("\(text): the path must be ASCII") }
+        guard path.utf8.allSatisfy({ $0 > 32 && $0 < 127 }) else {
+            throw UsageProblem("\(text): the path must be ASCII")
+        }
         options.target = target
         return options
     }

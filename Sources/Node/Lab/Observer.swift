@@ -9,21 +9,27 @@ import Glibc
 import Proxy
 
 enum Observer {
-    static let usage = """
-        usage: triad observe ADDRESS --interface NAME --log FILE [--every MICROSECONDS]
+    static let command = Subcommand(
+        name: "observe", summary: "asks a link who has an address, for the lab",
+        positionals: [.init(name: "ADDRESS")],
+        options: [
+            .value("interface", "NAME", "the link", required: true),
+            .value("log", "FILE", "who answered; AnswerTracker.swift says how to read it", required: true),
+            .value("every", "MICROSECONDS", "between two questions (1000)"),
+        ],
+        hidden: true,
+        run: { given throws(UsageProblem) in
+            let address = given.required("ADDRESS")
+            guard let target = SocketAddress(address: address, port: 0) else {
+                throw UsageProblem("\"\(address)\": an IP address is needed")
+            }
+            let every = try given.integer("every", in: 200...1_000_000) ?? 1000
+            return observe(target, on: given.required("interface"), log: given.required("log"), everyUs: every)
+        })
 
-        Asks the link who has ADDRESS (ARP, or neighbour solicitation), every millisecond unless told, until it is
-        killed, and logs who answered. AnswerTracker.swift says how to read the log.
-
-        """
-
-    static func main(_ arguments: [String]) -> Int32 {
+    /// ARP or neighbour solicitation, until it is killed.
+    private static func observe(_ target: SocketAddress, on name: String, log path: String, everyUs: Int) -> Int32 {
         do {
-            let given = try LabArguments(arguments, options: ["--interface", "--log", "--every"])
-            guard given.positional.count == 1, let target = SocketAddress(address: given.positional[0], port: 0),
-                let name = given.text("--interface"), let path = given.text("--log")
-            else { throw LabUsage("ADDRESS, --interface and --log are needed") }
-            let every = try given.integer("--every", 200...1_000_000) ?? 1000
             guard let interface = FenceSystem.interface(name) else { throw LabProblem("no interface \(name)") }
             let log = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0o644)
             if log < 0 { throw LabProblem(call: "cannot write \(path)") }
@@ -34,10 +40,7 @@ enum Observer {
             if socket < 0 { throw LabProblem(call: "packet socket") }
             _ = clinux_raise_priority()
             var watch = Watch(frames: frames, socket: socket, interface: interface.index, log: log)
-            watch.run(every: UInt64(every) * 1000)
-        } catch let problem as LabUsage {
-            LabSystem.say("triad observe: \(problem)\n\(usage)", to: STDERR_FILENO)
-            return 2
+            watch.run(every: UInt64(everyUs) * 1000)
         } catch {
             LabSystem.say("triad observe: \(error)\n", to: STDERR_FILENO)
             return 1

@@ -26,32 +26,33 @@ struct StreamOptions: Equatable {
 }
 
 enum Streams {
-    static let usage = """
-        usage: triad streams URL --log FILE [--downloads N] [--bytes N] [--seconds N] [--websockets N]
+    static let command = Subcommand(
+        name: "streams", summary: "keeps downloads and WebSockets going, for the lab",
+        positionals: [.init(name: "URL")],
+        options: [
+            .value(
+                "log", "FILE", "a line for each download and each echo, as `triad load --log` writes", required: true),
+            .value("downloads", "N", "of /slow of the demo API at a time (5)"),
+            .value("bytes", "N", "of each download (2 MiB)"),
+            .value("seconds", "N", "that each download takes (10)"),
+            .value("websockets", "N", "on /echo of the demo API (1)"),
+        ],
+        hidden: true,
+        run: { given throws(UsageProblem) in
+            let url = try Load.url(given.required("URL"))
+            var options = StreamOptions(target: url.target, host: url.host, log: given.required("log"))
+            options.downloads = try given.integer("downloads", in: 0...1000) ?? options.downloads
+            options.bytes = try given.integer("bytes", in: 1...(1 << 30)) ?? options.bytes
+            options.seconds = try given.number("seconds", in: 0...3600) ?? options.seconds
+            options.webSockets = try given.integer("websockets", in: 0...1000) ?? options.webSockets
+            return run(options)
+        })
 
-        Keeps N downloads of /slow and N WebSockets on /echo of the demo API going until SIGINT, and logs each download
-        and each echo as `triad load --log` does.
-
-        """
-
-    static func main(_ arguments: [String]) -> Int32 {
+    /// Until SIGINT.
+    private static func run(_ options: StreamOptions) -> Int32 {
         do {
-            let given = try LabArguments(
-                arguments, options: ["--log", "--downloads", "--bytes", "--seconds", "--websockets"])
-            guard given.positional.count == 1, let log = given.text("--log") else {
-                throw LabUsage("one URL and --log are needed")
-            }
-            let url = try Load.url(given.positional[0])
-            var options = StreamOptions(target: url.target, host: url.host, log: log)
-            options.downloads = try given.integer("--downloads", 0...1000) ?? options.downloads
-            options.bytes = try given.integer("--bytes", 1...(1 << 30)) ?? options.bytes
-            options.seconds = try given.number("--seconds", 0...3600) ?? options.seconds
-            options.webSockets = try given.integer("--websockets", 0...1000) ?? options.webSockets
             var engine = try StreamEngine(options)
             return engine.run() ? 0 : 1
-        } catch let problem as LabUsage {
-            LabSystem.say("triad streams: \(problem)\n\(usage)", to: STDERR_FILENO)
-            return 2
         } catch {
             LabSystem.say("triad streams: \(error)\n", to: STDERR_FILENO)
             return 1

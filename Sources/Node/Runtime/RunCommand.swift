@@ -4,7 +4,8 @@ enum RunCommand {
     static let command = Subcommand(
         name: "run", summary: "runs a node in the foreground; logs to stderr",
         options: [
-            .value("config", "FILE", "the cluster's configuration file", variable: "TRIAD_CONFIG", required: true),
+            .value(
+                "config", "FILE", "the cluster's configuration file", .file, variable: "TRIAD_CONFIG", required: true),
             .value("node", "ID", "which of the file's nodes this is", variable: "TRIAD_NODE", required: true),
         ],
         details: [

@@ -13,10 +13,11 @@ enum AdminCommands {
     static let maint = command("maint", "takes a server out of use and ignores its checks") { .setAdmin($0, .maint) }
     static let remove = command("remove", "removes a server from every node") { .remove($0) }
 
-    private static let server = [Subcommand.Positional(name: "BACKEND/SERVER")]
+    private static let server = [Subcommand.Positional(name: "BACKEND/SERVER", values: .server)]
     private static let options = [
         StatusCommand.urlOption,
-        Subcommand.Option.value("token-file", "FILE", "the file with the admin token; else TRIAD_TOKEN holds it"),
+        Subcommand.Option.value(
+            "token-file", "FILE", "the file with the admin token; else TRIAD_TOKEN holds it", .file),
     ]
     private static let details = [
         "Any node will do; done means that the cluster agreed and that the change survives a restart of all nodes."
@@ -35,7 +36,7 @@ enum AdminCommands {
 
     static let add = Subcommand(
         name: "add", summary: "adds a server to a backend on every node",
-        positionals: server + [.init(name: "ADDRESS:PORT")], options: options, details: details,
+        positionals: [.init(name: "BACKEND/SERVER"), .init(name: "ADDRESS:PORT")], options: options, details: details,
         run: { (arguments) throws(UsageProblem) in
             let id = try server(arguments)
             let text = arguments.required("ADDRESS:PORT")
@@ -47,7 +48,7 @@ enum AdminCommands {
 
     static let handover = Subcommand(
         name: "handover", summary: "moves leadership and the VIP to another node, as planned",
-        options: options + [.value("to", "NODE", "the node to move to; else the fittest")],
+        options: options + [.value("to", "NODE", "the node to move to; else the fittest", .node)],
         details: ["Any node will do. It is done when the other node owns the VIP."],
         run: { (arguments) throws(UsageProblem) in
             let node = arguments["to"]
@@ -58,7 +59,7 @@ enum AdminCommands {
     static let forceLeader = Subcommand(
         name: "force-leader", summary: "makes the last survivor own the VIP, although the majority is lost",
         options: [
-            .value("node", "NODE", "the node that is to own the VIP", required: true),
+            .value("node", "NODE", "the node that is to own the VIP", .node, required: true),
             .flag("i-accept-two-owners", "you have made sure that the other nodes are off, or accept two owners"),
         ] + options,
         details: [
