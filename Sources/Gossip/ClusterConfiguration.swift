@@ -90,6 +90,8 @@ public struct ClusterConfiguration: Sendable {
     public var leadership: LeadershipRules
     /// The servers that the file names.
     public var servers: [ServerID]
+    /// What this member speaks; simulations have members of an earlier version.
+    package var wireVersion = WireVersion.current
     #if TRIAD_BREAKAGES
         package var breakage: Breakage?
     #endif

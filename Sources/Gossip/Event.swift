@@ -79,6 +79,11 @@ public enum Event: Sendable {
     case resign
     /// The time of day, for what people read. Milliseconds since 1970.
     case wallClock(Int64)
+    /// Which wire version a member said that it speaks, in that life.
+    case speaks(MemberID, boot: UInt64, version: Int)
+    /// As leader: how many servers a backend should have; nil: that isn't decided any more. What can't be appended now
+    /// is dropped: whoever wants it says it again.
+    case scale(backend: String, Scaling?)
     /// The configuration file was read again.
     case reconfigured(servers: [ServerID], digest: UInt64, sections: [UInt32], leadership: LeadershipRules)
 }
@@ -109,6 +114,7 @@ public struct Note: Equatable, Sendable {
         case peerDown = "node-down"
         case handover = "handover"
         case forced = "leader-forced"
+        case scaling = "scaling"
         case storage = "storage"
     }
 

@@ -11,6 +11,8 @@ public enum Limits {
     public static let datagramBytesMax = 1200
     /// Servers of all backends together, run-time ones included.
     public static let serversMax = 4096
+    /// Backends whose number of servers is agreed.
+    public static let scalingsMax = 256
     /// Entries kept in the log before a snapshot replaces the applied ones.
     public static let logEntriesMax = 512
     /// A snapshot's bytes; enough for `serversMax` records.

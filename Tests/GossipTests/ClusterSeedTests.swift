@@ -24,14 +24,23 @@ import Testing
     @Test("lives that failed once", arguments: [(seed: 2651, seconds: 10), (1661, 20)])
     func holdsNow(_ seed: UInt64, _ seconds: Int) { live(seed: seed, members: 5, seconds: seconds) }
 
-    private func live(seed: UInt64, members: Int, seconds: Int) {
-        let end = ClusterLife(seed: seed, members: members, seconds: seconds).run(teller: .remembers)
+    @Test("promises hold while nodes of two wire versions work side by side", arguments: 0..<4)
+    func mixedVersions(_ number: Int) {
+        for seed in (number * 8)..<((number + 1) * 8) {
+            live(seed: UInt64(seed), members: 3, seconds: Self.seconds, isMixed: true)
+        }
+    }
+
+    private func live(seed: UInt64, members: Int, seconds: Int, isMixed: Bool = false) {
+        var life = ClusterLife(seed: seed, members: members, seconds: seconds)
+        life.settings.isMixed = isMixed
+        let end = life.run(teller: .remembers)
         guard let violation = end.violation else { return }
         Issue.record(
             """
             seed \(seed), step \(end.steps), at \(end.nanoseconds / 1_000_000) ms: \(violation)
             \(end.story.suffix(40).joined(separator: "\n"))
-            again: swift run simulator --seed \(seed) --nodes \(members) --seconds \(seconds) --trace
+            again: swift run simulator --seed \(seed) --nodes \(members) --seconds \(seconds)\(isMixed ? " --mixed" : "") --trace
             """)
     }
 

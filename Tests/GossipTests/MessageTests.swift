@@ -17,7 +17,9 @@ private let commands: [Command] = [
     .setWeight(server, weight: 0), .setWeight(longID, weight: 256),
     .add(longID, address: String(repeating: "a", count: Limits.addressBytesMax)), .remove(server),
     .verdict(longID, .down, reason: String(repeating: "ü", count: Limits.reasonBytesMax / 2), atMs: .max),
-    .verdict(server, .up, reason: "", atMs: 0), .verdict(server, .unknown, reason: "?", atMs: 1),
+    .scale(backend: longName, Scaling(desired: 4096, reason: String(repeating: "x", count: 200), atMs: .max)),
+    .scale(backend: "api", nil), .verdict(server, .up, reason: "", atMs: 0),
+    .verdict(server, .unknown, reason: "?", atMs: 1),
 ]
 
 private func entries(from index: UInt64) -> [Entry] {

@@ -115,6 +115,7 @@ struct TranscriptText {
         case .setWeight(let id, let weight): "weight \(id) \(weight)"
         case .add(let id, let address): "add \(id) \(address)"
         case .remove(let id): "remove \(id)"
+        case .scale(let backend, let scaling): "scale \(backend) to \(scaling.map { "\($0.desired)" } ?? "nothing")"
         case .verdict(let id, let health, let reason, _): "verdict \(id) \(health.rawValue) (\(reason))"
         }
     }

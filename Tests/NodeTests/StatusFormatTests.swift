@@ -69,13 +69,14 @@ import Testing
             "leaseRemainingMs", "state", "nodes", "backends", "events",
         ]
         #expect(Array(names(JSONValue(root)).prefix(promised.count)) == promised)
-        #expect(names(root["state"]) == ["index", "digest", "configDigest"])
+        #expect(names(root["state"]) == ["index", "digest", "configDigest", "wireVersion"])
         #expect(root["vips"].elements.map(names) == [["address", "interface", "owner", "heldHere"]])
         let node = try #require(root["nodes"].elements.last)
         #expect(
             names(node) == [
                 "id", "alive", "lastHeardMs", "rttMs", "role", "index", "configDigest", "configDiffers", "draining",
                 "gate", "unfit", "figures", "loss", "disagrees", "version",
+                "wireVersion",
             ])
         #expect(root["nodes"].elements[1]["configDiffers"].elements.map(\.text) == ["backends", "limits"])
         #expect(node["lastHeardMs"].isMissing)

@@ -104,6 +104,7 @@ extension ClusterWorld {
         guard let message = Message.decode(payload) else {
             return checks.fail("n\(node) can't read what n\(from) sent: \(payload)")
         }
+        if checksVersions { checkReadable(message, at: node) }
         mark(from, node, 1, more: payload.reduce(UInt64(payload.count)) { $0 &* 31 &+ UInt64($1) })
         noteArrived(message, from: from, at: node)
         if tellsMessages { tell("n\(node) hears from n\(from): \(message)") }

@@ -20,6 +20,8 @@ struct ClusterSettings {
     var drainNs: ClosedRange<UInt64> = 1_000_000...900_000_000
     /// Datagrams are sealed and opened with the product's envelope instead of a model of it. Slower.
     var sealed = false
+    /// The cluster is being upgraded (ClusterVersions).
+    var isMixed = false
     var delayNs: ClosedRange<UInt64> = 50_000...400_000
     /// In thousandths.
     var loss: UInt64 = 0
@@ -99,6 +101,8 @@ final class ClusterNode {
     /// Requests that wait for their answer, with the time of asking.
     var asked: [(request: RequestID, at: UInt64)] = []
     var notes: [Note] = []
+    /// What the binary on it speaks.
+    var wireVersion = WireVersion.current
     var probes: [ServerID] = []
 
     init(boot: UInt64, members: Int, clockOffset: UInt64, clockPpm: Int64) {
@@ -129,6 +133,10 @@ final class ClusterWorld {
     let usualNoise: Noise
     /// Nodes whose next fence has no gate although they had one.
     var losesGate: [Bool]
+    /// Draws for an upgrade under way (ClusterVersions); nil: all nodes are of the present version.
+    var mixed: SplitMix64?
+    /// What arrives must be something that the node's version reads.
+    var checksVersions = false
     /// A node may come back with an empty disk.
     var mayWipe = true
     /// How often someone began a term.
@@ -171,6 +179,7 @@ final class ClusterWorld {
                     boot: 1000 + random.below(1000), members: count,
                     clockOffset: 10_000_000_000 + random.below(1_000_000_000_000), clockPpm: ppm))
         }
+        if settings.isMixed { beginMixed() }
         for node in 0..<count { start(node) }
     }
 
@@ -356,17 +365,15 @@ final class ClusterWorld {
     // MARK: what operators and fate do
 
     func configuration(_ node: Int) -> ClusterConfiguration {
-        let made = ClusterConfiguration(
+        var made = ClusterConfiguration(
             members: (0..<settings.members).map { "n\($0)" }, me: MemberID(node), timing: settings.timing,
             fencing: settings.fencing, hasVIP: settings.hasVIP, digest: 7,
             leadership: settings.leadership, servers: settings.servers)
+        made.wireVersion = nodes[node].wireVersion
         #if TRIAD_BREAKAGES
-            var broken = made
-            broken.breakage = settings.breakage
-            return broken
-        #else
-            return made
+            made.breakage = settings.breakage
         #endif
+        return made
     }
 
     #if TRIAD_BREAKAGES
@@ -376,6 +383,7 @@ final class ClusterWorld {
     /// Starts the processes of a node. Its new fence sweeps what an earlier life left.
     func start(_ node: Int) {
         guard nodes[node].member == nil else { return }
+        upgradePerhaps(node)
         nodes[node].incarnation += 1
         nodes[node].boot += 1 + random.below(5)
         nodes[node].knownBoots = Array(repeating: 0, count: settings.members)

@@ -4,11 +4,12 @@
 
 package struct SimulatorCommand {
     private static let usage = """
-        usage: simulator [--seeds N] [--seed S] [--nodes 1|3|5|7] [--seconds T] [--trace] [--messages] [--shrink] [--keep I,J,…]
+        usage: simulator [--seeds N] [--seed S] [--nodes 1|3|5|7] [--seconds T] [--trace] [--mixed] [--messages] [--shrink] [--keep I,J,…]
           --seeds N     lives to run, from the first seed on (1)
           --seed S      the first seed (0)
           --nodes N     members of the cluster (3)
           --seconds T   virtual seconds of each life (60)
+          --mixed       nodes of two wire versions: some begin with the former one and are upgraded when they restart
           --trace       tell what happens
           --messages    the same, with every message that arrives
           --shrink      of a life that fails, find the faults that are needed for it
@@ -24,6 +25,7 @@ package struct SimulatorCommand {
     private var tells = false
     private var tellsMessages = false
     private var shrinks = false
+    private var isMixed = false
     private var kept: [Int]?
     private var problem: String?
     private var searches = false
@@ -40,6 +42,7 @@ package struct SimulatorCommand {
             case "--trace": tells = true
             case "--messages": (tells, tellsMessages) = (true, true)
             case "--shrink": shrinks = true
+            case "--mixed": isMixed = true
             case "--breakages": searches = true
             case "--breakage": (searches, only) = (true, rest.popFirst())
             case "--keep":
@@ -78,6 +81,7 @@ package struct SimulatorCommand {
         for seed in first..<first + count {
             var life = ClusterLife(seed: seed, members: nodes, seconds: seconds)
             life.tellsMessages = tellsMessages
+            life.settings.isMixed = isMixed
             let end = life.run(keeping: kept, teller: tells ? .speaks(print) : .silent)
             steps += end.steps
             trace = trace &* 31 &+ end.trace
@@ -111,6 +115,6 @@ package struct SimulatorCommand {
         let keep = places.map { " --keep " + $0.map { "\($0)" }.joined(separator: ",") } ?? ""
         print(
             "again: swift run -c release simulator --seed \(life.seed) --nodes \(nodes) --seconds \(seconds)"
-                + "\(keep) --trace")
+                + "\(isMixed ? " --mixed" : "")\(keep) --trace")
     }
 }

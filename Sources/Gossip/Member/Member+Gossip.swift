@@ -14,6 +14,7 @@ extension Member {
             peers[peer.index].matchIndex = 0
             peers[peer.index].nextIndex = log.lastIndex + 1
             peers[peer.index].transfer = nil
+            peers[peer.index].wireVersion = nil
         }
         peers[peer.index].boot = boot
         noteAlive(peer, at: now)
@@ -151,11 +152,9 @@ extension Member {
             verdictsDue = false
             return
         }
-        // Not before all that earlier leaders decided is applied, and not while the log must stand still for a hand-over.
-        // Nor while followers can't write what there is already.
-        let uncommitted = Int(log.lastIndex - appliedIndex)
-        guard log.term(at: appliedIndex) == term, handover == nil, uncommitted < Limits.uncommittedMax else { return }
+        guard mayDecide else { return }
         verdictsDue = false
+        let uncommitted = Int(log.lastIndex - appliedIndex)
         let live = peers.indices.map { MemberID($0) }.filter { isAlive($0, now: now) }
         let pending = log.entries.suffix(uncommitted).compactMap(\.command.verdict)
         var proposed = 0
@@ -171,6 +170,13 @@ extension Member {
             }
         }
         if proposed > 0 { sendAppends(now: now) }
+    }
+
+    /// As leader: not before all that earlier leaders decided is applied, and not while the log must stand still for a
+    /// hand-over. Nor while followers can't write what there is already.
+    private var mayDecide: Bool {
+        log.term(at: appliedIndex) == term && handover == nil
+            && Int(log.lastIndex - appliedIndex) < Limits.uncommittedMax
     }
 
     /// Up, down or to be drained when a majority of the live members says so. A server without a verdict yet is judged by those
@@ -191,6 +197,22 @@ extension Member {
         return nil
     }
 
+    // MARK: Scaling
+
+    /// Puts a decision into the log that says otherwise than the last one, where all members can read it.
+    mutating func scale(_ backend: String, _ scaling: Scaling?, now: Instant) {
+        guard role == .leader, storageFault == nil, hasQuorum(now: now), mayDecide, Limits.isName(backend) else {
+            return
+        }
+        let command = Command.scale(backend: backend, scaling)
+        guard command.wireVersion <= wireVersion else { return }
+        let pending = log.entries.suffix(Int(log.lastIndex - appliedIndex)).compactMap(\.command.scaling)
+        let last = pending.last { $0.backend == backend }?.scaling ?? table.scaling(of: backend)
+        guard last?.desired != scaling?.desired else { return }
+        appendAsLeader(command, request: nil)
+        sendAppends(now: now)
+    }
+
     // MARK: Suspicion
 
     private static var suspicionsMax: Int { 64 }
@@ -205,6 +227,11 @@ extension Member {
 }
 
 extension Command {
+    fileprivate var scaling: (backend: String, scaling: Scaling?)? {
+        if case .scale(let backend, let scaling) = self { return (backend, scaling) }
+        return nil
+    }
+
     var verdict: (server: ServerID, health: Health)? {
         if case .verdict(let server, let health, _, _) = self { return (server, health) }
         return nil

@@ -35,7 +35,7 @@ extension Member {
     /// Why an operator's change makes no sense here; nil when it does.
     private func refusal(of command: Command) -> String? {
         switch command {
-        case .establish, .verdict: "only the leader decides this"
+        case .establish, .verdict, .scale: "only the leader decides this"
         case .setAdmin(let id, _), .remove(let id): isServer(id) ? nil : unknown(id)
         case .setWeight(let id, let weight):
             (0...Limits.weightMax).contains(weight)
@@ -98,7 +98,7 @@ extension Member {
 
     private mutating func appendRequest(_ request: RequestID, _ command: Command, now: Instant) {
         switch command {
-        case .establish, .verdict: return
+        case .establish, .verdict, .scale: return
         default: break
         }
         let unapplied = log.entries.suffix(Int(log.lastIndex - appliedIndex))

@@ -38,7 +38,8 @@ extension Member {
         }
         let previous = next - 1
         guard let previousTerm = log.term(at: previous) else { return }
-        let entries = log.slice(from: next, upTo: log.lastIndex, bytesMax: Self.entriesBytesMax)
+        let entries = readable(
+            log.slice(from: next, upTo: log.lastIndex, bytesMax: Self.entriesBytesMax), by: peer)
         let append = Append(
             term: term, round: round, previousIndex: previous, previousTerm: previousTerm, commit: commitIndex,
             ownsVIP: holdsAddress, isGated: hasGate, entries: entries)
@@ -174,10 +175,12 @@ extension Member {
 
     private mutating func applyCommitted(now: Instant) {
         var changed = false
+        var hadLater = false
         while appliedIndex < commitIndex, let entry = log[appliedIndex + 1] {
             let before = table.digest
             let outcome = applyToTable(entry)
             appliedIndex = entry.index
+            if entry.command.wireVersion > WireVersion.oldest { hadLater = true }
             if table.digest != before {
                 changed = true
                 describe(entry.command)
@@ -185,7 +188,9 @@ extension Member {
             applied(entry, outcome, now: now)
         }
         if changed { tableChanged() }
-        if appliedIndex > log.baseIndex + UInt64(Limits.logEntriesMax) { takeSnapshot() }
+        // Once nothing of a later version is in the table, nothing of it stays on disk either: that is the way back.
+        if hadLater, table.wireVersion == WireVersion.oldest { return takeSnapshot(trailing: 0) }
+        if appliedIndex > log.baseIndex + UInt64(Limits.logEntriesMax) { takeSnapshot(trailing: Self.trailingEntries) }
     }
 
     private mutating func applyToTable(_ entry: Entry) -> Outcome {
@@ -213,13 +218,18 @@ extension Member {
         case .remove(let id): note(.adminChange, "\(id) removed")
         case .verdict(let id, let health, let reason, _):
             note(health == .up ? .serverUp : .serverDown, "\(id) is \(health.rawValue): \(reason)")
+        case .scale(let backend, let scaling?):
+            note(.scaling, "\(backend) should have \(scaling.desired) servers: \(scaling.reason)")
+        case .scale(let backend, nil):
+            note(.scaling, "\(backend): how many servers it should have isn't decided any more")
         }
     }
 
-    private mutating func takeSnapshot() {
+    /// - Parameter trailing: entries that stay behind it.
+    private mutating func takeSnapshot(trailing: UInt64) {
         guard let snapshot = currentSnapshot() else { return }
         persist([.snapshot(snapshot, discardsLog: false)])
-        log.compact(to: appliedIndex - Self.trailingEntries)
+        log.compact(to: appliedIndex - trailing)
     }
 
     private func currentSnapshot() -> Snapshot? {
@@ -231,6 +241,7 @@ extension Member {
 
     /// Sends the next chunk to a peer whose next entry is gone from the log. Leaders and followers alike.
     private mutating func continueSnapshot(to peer: MemberID, now: Instant) {
+        if let version = peers[peer.index].wireVersion, version < table.wireVersion { return }
         if peers[peer.index].transfer == nil {
             guard let snapshot = currentSnapshot() else { return }
             peers[peer.index].transfer = (snapshot, 0, now)
@@ -301,7 +312,8 @@ extension Member {
         guard applied < appliedIndex else { return }
         if applied < log.baseIndex { return continueSnapshot(to: peer, now: now) }
         peers[peer.index].transfer = nil
-        let entries = log.slice(from: applied + 1, upTo: commitIndex, bytesMax: Self.entriesBytesMax)
+        let entries = readable(
+            log.slice(from: applied + 1, upTo: commitIndex, bytesMax: Self.entriesBytesMax), by: peer)
         if !entries.isEmpty { send(.committed(Committed(entries: entries)), to: peer) }
     }
 

@@ -34,6 +34,8 @@ struct Peer: Sendable {
     var expectedUntil: Instant?
     /// The last term that it was seen to lead.
     var ledTerm: UInt64 = 0
+    /// What it speaks, by its own word in this life.
+    var wireVersion: Int?
     /// Round trip of the last digest exchange.
     var roundTrip: Duration?
     /// As pre-candidate: a part of its log that isn't newer than this member's yet.
@@ -244,6 +246,8 @@ public struct Member: Sendable {
         case .handover(let target): beginHandover(to: target, now: now)
         case .resign: resign(now: now)
         case .wallClock(let milliseconds): wallClockMs = milliseconds
+        case .speaks(let member, let boot, let version): learnWireVersion(of: member, boot: boot, version)
+        case .scale(let backend, let scaling): scale(backend, scaling, now: now)
         case .reconfigured(let servers, let digest, let sections, let leadership):
             configuration.servers = servers.sorted()
             configuration.digest = digest

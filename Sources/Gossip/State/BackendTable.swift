@@ -24,9 +24,17 @@ public struct ServerRecord: Equatable, Sendable {
     init(id: ServerID) { self.id = id }
 }
 
+/// How many servers one backend should have.
+public struct ScalingRecord: Equatable, Sendable {
+    public let backend: String
+    public let scaling: Scaling
+}
+
 public struct BackendTable: Equatable, Sendable {
     /// Sorted by id.
     public private(set) var records: [ServerRecord] = []
+    /// How many servers backends should have, where that is decided. Sorted by name.
+    public private(set) var scalings: [ScalingRecord] = []
     /// Equal tables have equal digests.
     public private(set) var digest: UInt64 = 0
     /// The last request applied for each origin, so that a repeated proposal changes nothing.
@@ -38,6 +46,9 @@ public struct BackendTable: Equatable, Sendable {
         let place = place(of: id)
         return place < records.count && records[place].id == id ? records[place] : nil
     }
+
+    /// How many servers a backend should have; nil while that isn't decided.
+    public func scaling(of backend: String) -> Scaling? { scalings.first { $0.backend == backend }?.scaling }
 
     /// The servers in use: the file's and those added, without the removed ones. Sorted.
     public func servers(configured: [ServerID]) -> [ServerID] {
@@ -94,7 +105,22 @@ public struct BackendTable: Equatable, Sendable {
                 $0 = ServerRecord(id: id)
                 $0.isRemoved = true
             }
+        case .scale(let backend, let scaling): return set(scaling, of: backend)
         }
+    }
+
+    private mutating func set(_ scaling: Scaling?, of backend: String) -> Outcome {
+        let place = scalings.partitioningIndex { $0.backend < backend }
+        if place < scalings.count, scalings[place].backend == backend {
+            digest &-= scalings.remove(at: place).hash
+        }
+        guard let scaling else { return .done }
+        guard scalings.count < Limits.scalingsMax else {
+            return .refused("the table is full (\(Limits.scalingsMax) scaled backends)")
+        }
+        scalings.insert(ScalingRecord(backend: backend, scaling: scaling), at: place)
+        digest &+= scalings[place].hash
+        return .done
     }
 
     private mutating func change(_ id: ServerID, _ body: (inout ServerRecord) -> Void) -> Outcome {
@@ -138,9 +164,10 @@ extension Array {
 extension BackendTable {
     func encode() -> [UInt8] {
         var writer = ByteWriter(reserving: 64 * records.count)
-        writer.varint(1)
+        writer.varint(wireVersion)
         writer.list(lastRequests) { $1.write(to: &$0) }
         writer.list(records) { $1.write(to: &$0) }
+        if wireVersion > 1 { writer.list(scalings) { $1.write(to: &$0) } }
         return writer.bytes
     }
 
@@ -151,22 +178,54 @@ extension BackendTable {
     static func decode(_ bytes: [UInt8]) -> BackendTable? {
         var reader = ByteReader(bytes)
         var table = BackendTable()
-        guard reader.varint() == 1 else { return nil }
+        let version = reader.varint()
+        guard (1...2).contains(version) else { return nil }
         table.lastRequests = reader.list { RequestID(from: &$0) }
         table.records = reader.list { ServerRecord(from: &$0) }
-        guard reader.finished, table.records.count <= Limits.serversMax else { return nil }
+        if version > 1 { table.scalings = reader.list { ScalingRecord(from: &$0) } }
+        guard reader.finished, table.records.count <= Limits.serversMax, table.scalings.count <= Limits.scalingsMax,
+            table.wireVersion == version
+        else { return nil }
         for (left, right) in zip(table.records, table.records.dropFirst()) where left.id >= right.id { return nil }
+        for (left, right) in zip(table.scalings, table.scalings.dropFirst()) where left.backend >= right.backend {
+            return nil
+        }
         for record in table.records { table.digest &+= record.hash }
+        for record in table.scalings { table.digest &+= record.hash }
         return table
     }
 }
 
+extension [UInt8] {
+    /// FNV-1a (64 bits): tells tables apart, keeps no secret.
+    fileprivate var fnv: UInt64 { reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 } }
+}
+
+extension ScalingRecord {
+    fileprivate var hash: UInt64 {
+        var writer = ByteWriter(reserving: 128)
+        // No server's record begins with an empty name.
+        writer.string("")
+        write(to: &writer)
+        return writer.bytes.fnv
+    }
+
+    fileprivate func write(to writer: inout ByteWriter) {
+        writer.string(backend)
+        scaling.write(to: &writer)
+    }
+
+    fileprivate init(from reader: inout ByteReader) {
+        backend = reader.name()
+        scaling = Scaling(from: &reader)
+    }
+}
+
 extension ServerRecord {
-    /// FNV-1a (64 bits) over the record's bytes: tells tables apart, keeps no secret.
     fileprivate var hash: UInt64 {
         var writer = ByteWriter(reserving: 128)
         write(to: &writer)
-        return writer.bytes.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        return writer.bytes.fnv
     }
 
     fileprivate func write(to writer: inout ByteWriter) {

@@ -47,6 +47,20 @@ public enum Health: String, Sendable, CaseIterable {
     var answers: Bool { self == .up || self == .drain }
 }
 
+/// How many servers a backend should have for the load it has (autoscale).
+public struct Scaling: Equatable, Sendable {
+    public let desired: Int
+    public let reason: String
+    /// By the leader's time of day. Milliseconds since 1970.
+    public let atMs: Int64
+
+    public init(desired: Int, reason: String, atMs: Int64) {
+        self.desired = desired
+        self.reason = Limits.cut(reason)
+        self.atMs = atMs
+    }
+}
+
 /// One change of the backend table.
 public enum Command: Equatable, Sendable {
     /// A new leader's first entry: commits what earlier terms left (Raft, 5.4.2).
@@ -59,6 +73,8 @@ public enum Command: Equatable, Sendable {
     case remove(ServerID)
     /// Health verdicts of the leader, from a majority of the views heard.
     case verdict(ServerID, Health, reason: String, atMs: Int64)
+    /// What the leader makes of a backend's load; nil: it isn't scaled any more. Since wire version 2.
+    case scale(backend: String, Scaling?)
 }
 
 /// Which request at which node a log entry answers: makes a repeated proposal apply once.
@@ -155,9 +171,31 @@ extension ServerID {
     }
 
     init(from reader: inout ByteReader) {
-        backend = reader.string(limit: Limits.nameBytesMax)
-        server = reader.string(limit: Limits.nameBytesMax)
-        if !Limits.isName(backend) || !Limits.isName(server) { reader.fail() }
+        backend = reader.name()
+        server = reader.name()
+    }
+}
+
+extension ByteReader {
+    /// What `Limits.isName` allows.
+    mutating func name() -> String {
+        let name = string(limit: Limits.nameBytesMax)
+        if !Limits.isName(name) { fail() }
+        return name
+    }
+}
+
+extension Scaling {
+    func write(to writer: inout ByteWriter) {
+        writer.varint(desired)
+        writer.string(reason)
+        writer.varint(UInt64(max(0, atMs)))
+    }
+
+    init(from reader: inout ByteReader) {
+        self.init(
+            desired: reader.count(limit: Limits.serversMax), reason: reader.string(limit: Limits.reasonBytesMax),
+            atMs: Int64(clamping: reader.varint()))
     }
 }
 
@@ -230,6 +268,11 @@ extension Command {
             health.write(to: &writer)
             writer.string(Limits.cut(reason))
             writer.varint(UInt64(max(0, atMs)))
+        case .scale(let backend, let scaling):
+            writer.byte(6)
+            writer.string(backend)
+            writer.flag(scaling != nil)
+            scaling?.write(to: &writer)
         }
     }
 
@@ -251,6 +294,9 @@ extension Command {
             let health = Health(from: &reader)
             let reason = reader.string(limit: Limits.reasonBytesMax)
             self = .verdict(id, health, reason: reason, atMs: Int64(clamping: reader.varint()))
+        case 6:
+            let backend = reader.name()
+            self = .scale(backend: backend, reader.flag() ? Scaling(from: &reader) : nil)
         default:
             reader.fail()
             self = .establish

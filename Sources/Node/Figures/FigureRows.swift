@@ -29,6 +29,8 @@ struct NodeFigures: Sendable, Equatable {
     var datagramsSent: UInt64 = 0
     /// Of the binary it runs, see `Version.number`; 0 from one that doesn't tell.
     var version: UInt64 = 0
+    /// What it speaks, see `WireVersion`; 0 from one that doesn't tell.
+    var wireVersion: UInt64 = 0
 
     init() {}
 
@@ -68,6 +70,7 @@ struct NodeFigures: Sendable, Equatable {
         stateDigest = (row[20] & 0xffff_ffff) << 32 | row[21] & 0xffff_ffff
         datagramsSent = row[22]
         version = row[23]
+        wireVersion = row[24]
     }
 
     var row: FigureRow {
@@ -76,7 +79,7 @@ struct NodeFigures: Sendable, Equatable {
             values: [uptimeMs, leadsMs, ownsMs, leaseLowMs, connections, inFlight, accepted, requests] + responses
                 + [
                     retries, errors, refused, aborted, bytesReceived, bytesSent, stateIndex, stateDigest >> 32,
-                    stateDigest & 0xffff_ffff, datagramsSent, version,
+                    stateDigest & 0xffff_ffff, datagramsSent, version, wireVersion,
                 ])
     }
 }

@@ -45,6 +45,7 @@ extension Runtime {
         if tenure.leader.member == me { whole.leadsMs = max(1, milliseconds(since: tenure.leader.since, now: now)) }
         if tenure.owner.member == me { whole.ownsMs = max(1, milliseconds(since: tenure.owner.since, now: now)) }
         whole.version = Version.number
+        whole.wireVersion = UInt64(WireVersion.current)
         whole.stateIndex = core.appliedIndex
         whole.stateDigest = core.table.digest
         whole.leaseLowMs = UInt64(max(0, overview.leaseLow?.milliseconds ?? 0))
@@ -75,9 +76,12 @@ extension Runtime {
             switch bulletin {
             case .figures(let rows):
                 overview.figures.take(rows, from: sender.index, boot: boot, now: now)
-                if let whole = rows.first(where: { $0.name.isEmpty }) {
-                    let sent = NodeFigures(whole).datagramsSent
-                    overview.losses[sender.index].note(sent: sent, received: gossip.received[sender.index])
+                if let row = rows.first(where: { $0.name.isEmpty }) {
+                    let whole = NodeFigures(row)
+                    overview.losses[sender.index].note(
+                        sent: whole.datagramsSent, received: gossip.received[sender.index])
+                    let spoken = Int(clamping: whole.wireVersion)
+                    feed(.speaks(sender, boot: boot, version: max(WireVersion.oldest, spoken)), now: now)
                 }
             case .news(let items):
                 let id = configuration.nodes[sender.index].id

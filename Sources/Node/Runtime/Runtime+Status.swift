@@ -12,7 +12,8 @@ extension Runtime {
             uptimeSeconds: startedAt.duration(to: now).milliseconds / 1000, role: shown(core.role), term: core.term,
             leader: leader.map { name($0) }, quorum: core.hasQuorum(now: now),
             state: StatusReport.State(
-                index: core.appliedIndex, digest: hex(core.table.digest), configDigest: configuration.digest))
+                index: core.appliedIndex, digest: hex(core.table.digest), configDigest: configuration.digest,
+                wireVersion: core.wireVersion))
         let owner = core.owner(now: now)
         report.vips = configuration.vips.map {
             StatusReport.VIP(
@@ -62,13 +63,15 @@ extension Runtime {
                 draining: peer.isDraining, gate: gate(peer.condition), unfit: peer.condition?.unfit ?? [],
                 word: overview.figures.word(of: peer.member.index, now: now),
                 loss: overview.losses[peer.member.index].loss, disagrees: disagrees(peer.member),
-                version: Version.text(of: overview.figures.whole(of: peer.member.index)?.figures.version ?? 0))
+                version: Version.text(of: overview.figures.whole(of: peer.member.index)?.figures.version ?? 0),
+                wireVersion: core.wireVersion(of: peer.member))
         }
         nodes.append(
             StatusReport.Peer(
                 id: name(me), alive: true, lastHeardMs: 0, rttMs: 0, role: shown(core.role), index: core.appliedIndex,
                 configDigest: configuration.digest, draining: core.isDraining, gate: gate(core.condition),
-                unfit: core.condition.unfit, word: overview.figures.word(of: me.index, now: now), version: version))
+                unfit: core.condition.unfit, word: overview.figures.word(of: me.index, now: now), version: version,
+                wireVersion: core.wireVersion(of: me)))
         return nodes.sorted { $0.id < $1.id }
     }
 

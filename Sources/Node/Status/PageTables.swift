@@ -34,7 +34,9 @@ enum PageTables {
         page.cell("gossip lost", loss, (node.loss ?? 0) > 0.02 ? "n odd" : "n")
         page.cell("state index", String(node.index), node.alive && node.index != report.state.index ? "n odd" : "n")
         writeDigest(node, report, to: &page)
-        page.cell("version", node.version ?? "–", node.version == report.version ? "" : "odd")
+        // Worth a word only while it is not what all speak.
+        let wire = node.wireVersion.flatMap { $0 == report.state.wireVersion ? nil : ", wire \($0)" } ?? ""
+        page.cell("version", (node.version ?? "–") + wire, node.version == report.version ? "" : "odd")
         writeConfiguration(node, report, to: &page)
         let word = (node.word?.ageMs ?? .max) > 3000 ? nil : node.word
         page.cell("requests/s", word.map { StatusPage.rate($0.requestsPerSecond) } ?? "–", "n")

@@ -48,6 +48,8 @@ enum StatusMetrics {
         for vip in report.vips { writer.sample(vip.heldHere, ["address": vip.address, "interface": vip.interface]) }
         writer.family("state_index", .gauge, "Index of the last change applied to the agreed state.")
         writer.sample(report.state.index)
+        writer.family("wire_version", .gauge, "The wire version of what goes into the log: what every node reads.")
+        writer.sample(report.state.wireVersion)
     }
 
     private static func writeMembers(_ report: StatusReport, to writer: inout MetricsWriter) {
@@ -74,6 +76,8 @@ enum StatusMetrics {
         }
         writer.family("node_gate", .gauge, "1 when the kernel's gate stands before the VIP on that node.")
         for node in nodes { if let gate = node.gate { writer.sample(gate, ["peer": node.id]) } }
+        writer.family("node_wire_version", .gauge, "The wire version that that node said it speaks.")
+        for node in nodes { if let version = node.wireVersion { writer.sample(version, ["peer": node.id]) } }
         writer.family("node_draining", .gauge, "1 while that node serves connections of a VIP that it gave away.")
         for node in nodes { writer.sample(node.draining, ["peer": node.id]) }
     }

@@ -13,7 +13,7 @@ extension StatusReport {
             leader: root["leader"].text, quorum: root["quorum"].flag,
             state: State(
                 index: state["index"].count, digest: state["digest"].text ?? "",
-                configDigest: state["configDigest"].text ?? ""))
+                configDigest: state["configDigest"].text ?? "", wireVersion: Int(clamping: state["wireVersion"].count)))
         vips = root["vips"].elements.map {
             VIP(
                 address: $0["address"].text ?? "", interface: $0["interface"].text ?? "", owner: $0["owner"].text,
@@ -57,7 +57,8 @@ extension StatusReport.Peer {
             index: json["index"].count, configDigest: json["configDigest"].text ?? "",
             configDiffers: json["configDiffers"].elements.compactMap(\.text), draining: json["draining"].flag,
             gate: json["gate"].isMissing ? nil : json["gate"].flag,
-            unfit: json["unfit"].elements.compactMap(\.text), version: json["version"].text)
+            unfit: json["unfit"].elements.compactMap(\.text), version: json["version"].text,
+            wireVersion: json["wireVersion"].isMissing ? nil : Int(clamping: json["wireVersion"].count))
     }
 }
 

@@ -68,6 +68,8 @@ struct StatusReport: Sendable, Equatable {
         var index: UInt64
         var digest: String
         var configDigest: String
+        /// The wire version of what goes into the log: what every node reads, as far as this one knows.
+        var wireVersion = 0
     }
 
     struct Peer: Sendable, Equatable {
@@ -96,6 +98,8 @@ struct StatusReport: Sendable, Equatable {
         var disagrees = false
         /// Of the binary it runs; nil: not told yet, or one too old to tell.
         var version: String?
+        /// The wire version that it speaks; nil: not told since it started.
+        var wireVersion: Int?
     }
 
     struct Backend: Sendable, Equatable {
@@ -280,6 +284,7 @@ extension StatusReport {
                 writer.field("index", state.index)
                 writer.field("digest", state.digest)
                 writer.field("configDigest", state.configDigest)
+                writer.field("wireVersion", state.wireVersion)
             }
             writer.array("nodes") { writer in for node in nodes { node.write(to: &writer) } }
             writer.array("backends") { writer in for backend in backends { backend.write(to: &writer) } }
@@ -362,6 +367,7 @@ extension StatusReport.Peer {
             if let loss { writer.field("loss", loss, decimals: 4) } else { writer.null("loss") }
             writer.field("disagrees", disagrees)
             writer.field("version", version)
+            if let wireVersion { writer.field("wireVersion", wireVersion) } else { writer.null("wireVersion") }
         }
     }
 }
