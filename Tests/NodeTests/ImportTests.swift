@@ -389,7 +389,87 @@ struct ImportTests {
         let result = try convert(text)
         _ = try load(result)
         #expect(result.text?.contains("DECIDE: the backend") == true)
-        #expect(try fate(result, "use_backend images") == "lost")
+        #expect(try fate(result, "use_backend images") == "converted")
+    }
+
+    /// A frontend with `lines`, and backends a to d.
+    private func routing(_ lines: String, mode: String = "http") -> String {
+        let backends = ["a", "b", "c", "d"].map { "backend \($0)\n  server s 10.0.1.1:80 check\n" }.joined()
+        return "defaults\n  mode \(mode)\nfrontend web\n  bind :80\n  \(lines)\n  default_backend d\n\(backends)"
+    }
+
+    @Test(
+        arguments: [
+            ("use_backend a if { path_beg /a/ }", ["-/a/ a"]),
+            ("use_backend a if { path -m beg -- /a /b }", ["-/a a", "-/b a"]),
+            ("use_backend a if { hdr(host) -i WWW.example:8080 }", ["www.example- a"]),
+            ("use_backend a if { req.hdr(Host),field(1,:),lower x.y } { path_beg /v1 }", ["x.y-/v1 a"]),
+            (
+                "acl h hdr_end(host) -i .x.y\n acl p path_beg /v1\n acl p path_beg /v2\n use_backend a if h p",
+                ["*.x.y-/v1 a", "*.x.y-/v2 a"]
+            ),
+            ("use_backend a if { hdr_dom(host) -i x.y }", ["x.y- a", "*.x.y- a"]),
+            ("use_backend a if { hdr_beg(host) -i x.y }", ["x.y- a"]),
+            (
+                "use_backend a if { hdr(host) x.y } or { path_beg /p } || { base_beg z.y/q }",
+                ["x.y- a", "-/p a", "z.y-/q a"]
+            ),
+            (
+                "acl p path_beg /a\n use_backend a if p\n use_backend b if p { hdr(host) x.y }\n use_backend c if { path_beg /c }",
+                ["-/a a", "-/c c"]
+            ),
+            ("acl p path_beg /a\n acl p path_reg ^/x\n use_backend a if p", ["-/a a"]),
+            ("use_backend a if { hdr_end(host) .x.y } { hdr(host) q.x.y }", ["q.x.y- a"]),
+            ("use_backend a if { path /a } or { path_beg /a/ }", ["-/a a"]),
+            (
+                "acl p path /a\n acl p path_beg /a/ /b/\n use_backend a if p { hdr(host) x.y }",
+                ["x.y-/a a", "x.y-/b/ a"]
+            ),
+            ("use_backend a if { path / /b/c } or { path_beg /b }", ["-/b a"]),
+        ] as [(String, [String])])
+    func rulesBecomeRoutes(_ lines: String, _ routes: [String]) throws {
+        let result = try convert(routing(lines))
+        let configuration = try load(result)
+        let found = configuration.frontends[0].routes.map {
+            "\($0.host ?? "")-\($0.path ?? "") \(configuration.backends[$0.backend].name)"
+        }
+        #expect(found == routes)
+        #expect(configuration.backends[configuration.frontends[0].backend].name == "d")
+        #expect(try fate(result, "use_backend a") == "converted")
+        let noted = Set(result.notes.map(\.line))
+        for (index, line) in routing(lines).split(separator: "\n").enumerated() where line.hasPrefix(" ") {
+            #expect(noted.contains(index + 1), "\(line)")
+        }
+    }
+
+    @Test(arguments: [
+        "unless { path_beg /a }", "if !h", "if { path /a }", "if { path_reg ^/a }", "if { path_end .png }",
+        "if { src 10.0.0.0/8 }",
+        "if { hdr_beg(host) www. }", "if { hdr(user-agent) x.y }", "if { path_beg /a } { method POST }", "if h", "if",
+        "if { hdr(host) a.b } { hdr(host) c.d }", "if { hdr(host) -f hosts.lst }", "if { path_beg a }",
+        "if { hdr_dom(host) www }",
+        "if { path_beg", "if { hdr(host),map(x) a.b }", "if { path_beg /a } or", "if { url_dec -m beg /a }",
+    ])
+    func rulesThatRoutesCantSay(_ condition: String) throws {
+        let result = try convert(routing("use_backend a \(condition)\n  acl other path_beg /o"))
+        #expect(try load(result).frontends[0].routes.isEmpty)
+        #expect(try fate(result, "use_backend a") == "lost")
+        #expect(try fate(result, "acl other") == "lost", "no rule uses it")
+    }
+
+    @Test func rulesSayWhatDiffers() throws {
+        let lines =
+            "acl p path_beg -i /api\n  acl p path_reg ^/x\n  use_backend a if p\n  use_backend b if { path_beg /api/v1 }"
+        let result = try convert(routing(lines))
+        let note = try #require(result.notes.first { $0.directive.hasPrefix("use_backend a") }).description
+        #expect(note.contains("some of what p asks is left out"))
+        #expect(note.contains("/api fits whole segments") && note.contains("paths in other cases don't fit"))
+        #expect(try fate(result, "acl p path_beg") == "converted")
+        #expect(try fate(result, "acl p path_reg") == "lost")
+        #expect(try fate(result, "use_backend b") == "needless", "it never got a request")
+        let tcp = try convert(routing("use_backend a if { path_beg /a }", mode: "tcp"))
+        #expect(try fate(tcp, "use_backend a") == "lost")
+        #expect(try fate(try convert(routing("use_backend gone if { path_beg /a }")), "use_backend gone") == "lost")
     }
 
     @Test func theStatusPortGivesWay() throws {

@@ -19,6 +19,25 @@ extension Configuration {
             coversHost(other.host) && coversPath(other.path)
         }
 
+        /// Whether it is a name in lower case, or `*.` before one.
+        static func isHost(_ text: String) -> Bool {
+            let name = text.hasPrefix("*.") ? text.dropFirst(2) : text[...]
+            let isName = name.utf8.allSatisfy { byte in
+                switch byte {
+                case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
+                case UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."): true
+                default: false
+                }
+            }
+            return isName && !name.isEmpty && name.utf8.count <= 253 && !name.hasPrefix(".") && !name.hasSuffix(".")
+        }
+
+        /// Whether it may stand at the beginning of a request's path (RFC 3986, 3.3).
+        static func isPath(_ text: String) -> Bool {
+            let isPath = text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && !"?#\"<>\\^`{|}".utf8.contains($0) }
+            return text.hasPrefix("/") && isPath && text.utf8.count <= 1_024
+        }
+
         private func coversHost(_ other: String?) -> Bool {
             guard let host else { return true }
             guard let other else { return false }
@@ -86,16 +105,7 @@ extension ConfigurationReader {
         let lower = text.lowercased()
         let bare = lower.filter { $0 != "[" && $0 != "]" }
         if bare.contains(":"), SocketAddress(address: bare, port: 0) != nil { return "[\(bare)]" }
-        var name = lower[...]
-        if name.hasPrefix("*.") { name = name.dropFirst(2) }
-        let isName = name.utf8.allSatisfy { byte in
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
-            case UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."): true
-            default: false
-            }
-        }
-        guard isName, !name.isEmpty, name.utf8.count <= 253, !name.hasPrefix("."), !name.hasSuffix(".") else {
+        guard Configuration.Route.isHost(lower) else {
             report.add(place, "\(place.shown) isn't \(expected); write it without scheme, port and final dot")
             return nil
         }
@@ -104,9 +114,7 @@ extension ConfigurationReader {
 
     private mutating func routePath(_ place: Placed) -> String? {
         guard let text = place.string("the beginning of a path, such as \"/v1\"", &report) else { return nil }
-        // What may stand in a request's path (RFC 3986, 3.3).
-        let isPath = text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && !"?#\"<>\\^`{|}".utf8.contains($0) }
-        guard text.hasPrefix("/"), isPath, text.utf8.count <= 1_024 else {
+        guard Configuration.Route.isPath(text) else {
             report.add(
                 place,
                 "\(place.shown) isn't the beginning of a path: write it as it stands in requests, from its \"/\" "

@@ -148,7 +148,7 @@ enum HAProxyKnown {
         "monitor": "ask the status port: /ready says whether this node can serve",
         "monitor-net": "ask the status port: /health (the process runs) or /ready (it can serve)",
         "dispatch": "write the address as a server", "source": "the kernel chooses the source address",
-        "acl": "conditions aren't read; by host and path, frontends[].routes choose the backend",
+        "acl": HAProxyRoutes.unread,
         "use-server": "servers are chosen by balance and weight", "force-persist": "a server that is down gets nothing",
         "ignore-persist": "there are no conditions on requests",
         "email-alert": "send mail from cluster/alerts.yml's alerts",

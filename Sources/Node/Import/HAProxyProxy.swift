@@ -48,8 +48,9 @@ struct HAProxyProxy: Sendable {
     var servers: [Server] = []
     var binds: [Bind] = []
     var defaultBackend: String?
-    /// Where the first `use_backend` leads.
-    var conditionalBackend: String?
+    /// `acl` and `use_backend … if`, which are read when all backends are known.
+    var acls: [HAProxyLine] = []
+    var rules: [HAProxyLine] = []
     var maxConnections: Int?
     var shared: [Shared] = []
     var hasStats = false
@@ -58,10 +59,10 @@ struct HAProxyProxy: Sendable {
 
     /// Whether it only shows haproxy's statistics.
     var isStatsOnly: Bool {
-        hasStats && servers.isEmpty && defaultBackend == nil && conditionalBackend == nil && kind != "backend"
+        hasStats && servers.isEmpty && defaultBackend == nil && rules.isEmpty && kind != "backend"
     }
 
-    /// Takes one line; adds at least one note, now or (`shared`, `binds`, `servers`) when the section is finished.
+    /// Takes one line; adds at least one note, now or (`shared`, `binds`, `servers`, `acls`, `rules`) when the section is finished.
     mutating func read(_ line: HAProxyLine, _ notes: inout ImportNotes) {
         if line.keyword == "no" {
             if line.words.contains("httplog") || line.words.contains("tcplog") || line.words == ["no", "log"] {
@@ -100,13 +101,9 @@ struct HAProxyProxy: Sendable {
                 notes.add(line.number, line.text, .converted("frontends[].backend"))
                 break
             }
-            conditionalBackend = conditionalBackend ?? first
-            notes.add(
-                line.number, line.text,
-                .notConverted(
-                    "conditions aren't read: where they are a host and the beginning of a path, write it by hand as "
-                        + "routes: [{ host: \"…\", path: \"/…\", backend: \"\(ImportDraft.name(first))\" }] of the frontend"
-                ))
+            guard line.words.count > 2 else { return false }
+            rules.append(line)
+        case "acl": acls.append(line)
         case "disabled":
             isDisabled = true
             notes.add(line.number, line.text, .notConverted("this section is left out, since it is disabled"))

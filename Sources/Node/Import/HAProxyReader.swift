@@ -77,6 +77,12 @@ struct HAProxyReader {
         }
         let inherited = Set(proxy.shared.map(\.line.number))
         for line in section.lines { proxy.read(line, &notes) }
+        if section.kind == "defaults" {
+            for line in proxy.acls + proxy.rules {
+                notes.add(line.number, line.text, .notConverted(HAProxyRoutes.unread))
+            }
+            (proxy.acls, proxy.rules) = ([], [])
+        }
         sharedLines += proxy.shared.filter { !inherited.contains($0.line.number) }
         if section.kind == "defaults" {
             if !section.name.isEmpty { namedDefaults[section.name] = proxy }
@@ -106,6 +112,11 @@ struct HAProxyReader {
         for proxy in kept where proxy.hasStats { status(proxy) }
         for proxy in kept where !proxy.isStatsOnly && proxy.kind != "frontend" { backend(proxy) }
         for proxy in kept where !proxy.isStatsOnly && proxy.kind != "backend" { frontends(proxy) }
+        for proxy in proxies where proxy.isDisabled || proxy.isStatsOnly || proxy.kind == "backend" {
+            for line in proxy.acls + proxy.rules {
+                notes.add(line.number, line.text, .notConverted(HAProxyRoutes.unread))
+            }
+        }
         for proxy in kept where !proxy.isStatsOnly { use(proxy) }
         shareValues()
         for proxy in kept where proxy.logsAccess && !proxy.isStatsOnly { draft.logsAccess = true }
@@ -214,8 +225,15 @@ struct HAProxyReader {
 
     private mutating func frontends(_ proxy: HAProxyProxy) {
         let own = backendNames[proxy.line.number]
-        let other = (proxy.defaultBackend ?? proxy.conditionalBackend).map { ImportDraft.name($0) }
-        guard let target = own ?? other, draft.backends.contains(where: { $0.name == target }) else {
+        let backends = draft.backends.map(\.name)
+        let other =
+            proxy.defaultBackend ?? proxy.rules.first { backends.contains(ImportDraft.name($0.words[1])) }?.words[1]
+        let target = own ?? other.map { ImportDraft.name($0) }
+        let isConverted = target.map { backends.contains($0) } ?? false
+        let routes = HAProxyRoutes(
+            acls: proxy.acls, rules: proxy.rules, backends: isConverted ? backends : [], isTCP: proxy.isTCP)
+        for (line, outcome) in routes.outcomes { notes.add(line.number, line.text, outcome) }
+        guard let target, isConverted else {
             for bind in proxy.binds {
                 notes.add(
                     bind.line, bind.text,
@@ -236,6 +254,7 @@ struct HAProxyReader {
                 backend: target)
             frontend.isBackendGuessed = own == nil && proxy.defaultBackend == nil
             frontend.maxConnections = proxy.maxConnections
+            frontend.routes = routes.routes
             if bind.acceptsProxy { frontend.acceptProxy = ["0.0.0.0/0", "::/0"] }
             draft.frontends.append(frontend)
             notes.add(bind.line, bind.text, .converted("frontends[]: \(name)"))

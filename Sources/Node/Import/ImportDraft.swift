@@ -57,8 +57,15 @@ struct ImportDraft: Sendable, Equatable {
         var backend: String
         /// The file doesn't say that `backend` gets everything.
         var isBackendGuessed = false
+        var routes: [Route] = []
         var acceptProxy: [String] = []
         var maxConnections: Int?
+    }
+
+    struct Route: Sendable, Equatable {
+        var host: String?
+        var path: String?
+        var backend: String
     }
 
     struct Backend: Sendable, Equatable {

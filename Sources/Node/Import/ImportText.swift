@@ -104,7 +104,20 @@ struct ImportText {
             let guess =
                 frontend.isBackendGuessed ? "DECIDE: the backend; the first of its use_backend rules stands here" : nil
             let proxies = frontend.acceptProxy.isEmpty ? nil : "DECIDE: the networks of the proxies in front"
-            lines.append("    { \(members.joined(separator: ", ")) }," + Self.comment(guess, proxies))
+            if frontend.routes.isEmpty {
+                lines.append("    { \(members.joined(separator: ", ")) }," + Self.comment(guess, proxies))
+                continue
+            }
+            lines += [
+                "    {", "      \(members.joined(separator: ", "))," + Self.comment(guess, proxies), "      routes: [",
+            ]
+            for route in frontend.routes {
+                let asked = [
+                    route.host.map { "host: \(Self.quoted($0))" }, route.path.map { "path: \(Self.quoted($0))" },
+                ].compactMap { $0 }
+                lines.append("        { \(asked.joined(separator: ", ")), backend: \(Self.quoted(route.backend)) },")
+            }
+            lines += ["      ],", "    },"]
         }
         lines.append("  ],")
     }
