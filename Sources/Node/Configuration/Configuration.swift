@@ -132,6 +132,8 @@ extension Configuration {
         var sendProxy: ProxyHeaderVersion?
         var capacity = Capacity()
         var resilience = Resilience()
+        /// How many servers it should have; nil: as many as it has.
+        var autoscale: ScalingRules?
     }
 
     struct Check: Sendable, Equatable {

@@ -5,7 +5,7 @@ import Proxy
 
 extension ConfigurationReader {
     private static let backendKeys =
-        ["name", "check", "servers", "sendProxy"] + balancingKeys + capacityKeys + resilienceKeys
+        ["name", "check", "servers", "sendProxy"] + balancingKeys + capacityKeys + resilienceKeys + scalingKeys
 
     mutating func backends(_ root: Fields) -> [PlacedBackend] {
         let example =
@@ -34,7 +34,7 @@ extension ConfigurationReader {
             let backend = Configuration.Backend(
                 name: name ?? "", balance: balance, balancing: balancing, check: check, servers: servers.map(\.server),
                 sendProxy: sendProxy(fields.optional("sendProxy")), capacity: capacity(fields),
-                resilience: resilience(fields))
+                resilience: resilience(fields), autoscale: scaling(fields.optional("autoscale")))
             backends.append(PlacedBackend(backend: backend, places: servers.map(\.place)))
         }
         let total = backends.reduce(0) { $0 + $1.backend.servers.count }

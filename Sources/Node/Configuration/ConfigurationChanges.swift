@@ -97,6 +97,7 @@ extension Configuration.Backend {
         if before.check != after.check { parts.append("check") }
         parts += before.capacity.differences(after.capacity)
         parts += before.resilience.differences(after.resilience)
+        if before.autoscale != after.autoscale { parts.append("autoscale") }
         if before.sendProxy != after.sendProxy { parts.append("sendProxy") }
         return parts.isEmpty ? "changed" : parts.joined(separator: ", ")
     }

@@ -145,6 +145,8 @@ extension Configuration.Backend {
         }
         capacity.write(to: &writer)
         resilience.write(to: &writer)
+        // Nothing without it: then nodes of an earlier version have the same digest.
+        autoscale?.write(to: &writer)
     }
 }
 

@@ -82,12 +82,15 @@ extension Runtime {
     }
 
     private func backends(_ figures: Figures, now: Instant) -> [StatusReport.Backend] {
-        zip(configuration.backends, zip(servers.backends, servers.panics)).map { backend, known in
-            let (servers, panic) = known
+        configuration.backends.indices.map { index in
+            let (backend, servers, panic) = (
+                configuration.backends[index], servers.backends[index], servers.panics[index]
+            )
             return StatusReport.Backend(
                 name: backend.name, balance: backend.balance.rawValue,
                 servers: servers.map { server(from: $0, figures.servers[$0.name] ?? ServerFigures(), now: now) },
-                queue: StatusReport.Queue(figures.backends[backend.name] ?? BackendFigures()), panic: panic != nil)
+                queue: StatusReport.Queue(figures.backends[backend.name] ?? BackendFigures()), panic: panic != nil,
+                autoscale: autoscale(index, now: now))
         }
     }
 
@@ -150,6 +153,11 @@ extension Runtime {
         for (name, panic) in zip(servers.names, servers.panics) {
             guard let panic else { continue }
             problems.append(panic.text(backend: name))
+        }
+        // Without a quorum everybody has other worries.
+        for (index, backend) in configuration.backends.enumerated() where core.hasQuorum(now: now) {
+            guard backend.autoscale != nil, let problem = scalingProblem(index, now: now) else { continue }
+            problems.append("backend \(backend.name): how many servers it should have isn't decided: \(problem)")
         }
         if core.lacksVIP(now: now) { problems.append("this node leads and can't get the VIP; see its events") }
         for peer in core.peerStatus(now: now) {

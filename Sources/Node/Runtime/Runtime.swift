@@ -11,6 +11,7 @@
 //   Runtime+Reload.swift   the file has changed
 //   Runtime+Status.swift   what the status port shows
 //   Runtime+Listeners.swift whether every frontend accepts clients
+//   Runtime+Scaling.swift  how many servers backends should have
 //   Runtime+Overview.swift what the nodes tell each other of their work
 
 import CLinux
@@ -79,6 +80,8 @@ final class Runtime {
     /// Servers in use, as of the core's table.
     var servers: ServerList
     var heldServers = HeldServers()
+    /// By backend: what its load asks for.
+    var scaling: [String: ScalingDecision] = [:]
     var shortages = Shortages()
     /// Backends whose verdicts are ignored, as was told.
     var panicking: Set<String> = []
@@ -220,6 +223,7 @@ final class Runtime {
                 .fitness(answersClients: answersClients && acceptsClients, reachesGateway: reachesGateway), now: now)
             checkLinks(now: now)
             tellOverview(now: now)
+            decideScaling(now: now)
             isPageStale = true
             tellShortages()
             tellCommandProblems()

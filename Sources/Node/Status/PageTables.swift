@@ -77,6 +77,9 @@ enum PageTables {
         page.element("small", " \(backend.balance), \(backend.servers.count) servers")
         if backend.panic { page.mark("panic: verdicts are ignored", "down") }
         page.raw("</h2>")
+        if let scaling = backend.autoscale {
+            page.element("p", scaling.text, ["class": scaling.problem == nil ? "soft" : "odd"])
+        }
         if let waiting = backend.queue.text { page.element("p", waiting, ["class": "odd"]) }
         let titles = [
             ("server", ""), ("verdict", ""), ("seen by", ""), ("state", "acts"), ("weight", ""), ("requests/s", "n"),
@@ -220,7 +223,7 @@ enum PageTables {
         case "server-down", "node-down", "vip-failed", "leader-lost", "leader-forced", "fence-died", "storage", "panic":
             "down"
         case "server-up", "node-up", "leader-elected", "vip-acquired", "vip-recovered": "up"
-        case "admin", "handover", "vip-moved", "vip-released", "server-outlier": "odd"
+        case "admin", "scaling", "handover", "vip-moved", "vip-released", "server-outlier": "odd"
         default: ""
         }
     }

@@ -10,6 +10,7 @@ enum StatusMetrics {
         writeMembers(report, to: &writer)
         writeServers(report, to: &writer)
         writeQueues(report, to: &writer)
+        writeScaling(report, to: &writer)
         writeTraffic(report.traffic, to: &writer)
         writeElections(report.elections, to: &writer)
         writeGossip(report.gossip, to: &writer)

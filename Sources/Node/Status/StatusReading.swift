@@ -28,6 +28,7 @@ extension StatusReport {
             backend.queue.length = Int(clamping: $0["queue"]["length"].count)
             backend.queue.longestWaitMs = Int(clamping: $0["queue"]["longestWaitMs"].count)
             backend.panic = $0["panic"].flag
+            backend.autoscale = Autoscale($0["autoscale"])
             return backend
         }
         events = root["events"].elements.map {
@@ -64,13 +65,15 @@ extension StatusReport.Peer {
 
 extension StatusReport.Server {
     fileprivate init(_ json: JSONValue) {
+        var work = StatusReport.ServerWork()
+        work.sessions = Int(clamping: json["cluster"]["sessions"].count)
         self.init(
             id: json["id"].text ?? "", address: json["address"].text ?? "", health: json["health"].text ?? "",
             admin: json["admin"].text ?? "", weight: Int(clamping: json["weight"].count), isBackup: json["backup"].flag,
             reason: json["reason"].text ?? "", sinceSeconds: json["sinceSeconds"].number,
             views: json["views"].members.map { .init(node: $0.key, health: JSONValue($0.value).text ?? "") },
             sessions: Int(clamping: json["sessions"].count), requests: json["requests"].count,
-            retries: json["retries"].count, errors: json["errors"].count)
+            retries: json["retries"].count, errors: json["errors"].count, work: work)
     }
 }
 

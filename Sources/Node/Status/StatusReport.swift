@@ -110,6 +110,8 @@ struct StatusReport: Sendable, Equatable {
         var queue = Queue()
         /// Too few servers are up to believe it: all that are ready get requests.
         var panic = false
+        /// nil: it isn't scaled.
+        var autoscale: Autoscale?
     }
 
     struct Server: Sendable, Equatable {
@@ -380,6 +382,7 @@ extension StatusReport.Backend {
             writer.array("servers") { writer in for server in servers { server.write(to: &writer) } }
             queue.write(to: &writer)
             writer.field("panic", panic)
+            autoscale?.write(to: &writer)
         }
     }
 }

@@ -91,6 +91,9 @@ struct StatusTable {
             Cell("requests \(traffic.requests), in flight \(traffic.requestsInFlight), clients \(traffic.connections)")
         ])
         for backend in report.backends {
+            if let scaling = backend.autoscale {
+                rows.append([Cell("\(backend.name): \(scaling.text)", scaling.problem == nil ? .none : .odd)])
+            }
             if let text = backend.queue.text { rows.append([Cell("\(backend.name): \(text)", .odd)]) }
         }
         return rows + report.problems.map { [Cell("! \($0)", .bad)] }

@@ -1,0 +1,75 @@
+// StatusScaling: how many servers a backend should have, in a report.
+
+extension StatusReport {
+    /// A backend's `autoscale`: what is configured, what the cluster agreed on, and what this node sees.
+    struct Autoscale: Sendable, Equatable {
+        var min: Int
+        var max: Int
+        /// What one server is meant to take, of `unit`: `requests/s` or `sessions`.
+        var perServer: Int
+        var unit: String
+        /// nil while nothing is decided.
+        var desired: Int?
+        var reason: String
+        var sinceSeconds: Double?
+        /// The mean of the window; nil while it isn't full.
+        var load: Double?
+        /// Why nothing is decided now; nil when nothing stands against it.
+        var problem: String?
+    }
+}
+
+extension StatusReport.Autoscale {
+    func write(to writer: inout JSONWriter) {
+        writer.object("autoscale") { writer in
+            writer.field("min", min)
+            writer.field("max", max)
+            writer.field("perServer", perServer)
+            writer.field("unit", unit)
+            if let desired { writer.field("desired", desired) } else { writer.null("desired") }
+            writer.field("reason", reason)
+            if let sinceSeconds {
+                writer.field("sinceSeconds", sinceSeconds, decimals: 1)
+            } else {
+                writer.null("sinceSeconds")
+            }
+            if let load { writer.field("load", load, decimals: 1) } else { writer.null("load") }
+            writer.field("problem", problem)
+        }
+    }
+
+    init?(_ json: JSONValue) {
+        guard !json.isMissing else { return nil }
+        self.init(
+            min: Int(clamping: json["min"].count), max: Int(clamping: json["max"].count),
+            perServer: Int(clamping: json["perServer"].count), unit: json["unit"].text ?? "",
+            desired: json["desired"].isMissing ? nil : Int(clamping: json["desired"].count),
+            reason: json["reason"].text ?? "",
+            sinceSeconds: json["sinceSeconds"].isMissing ? nil : json["sinceSeconds"].number,
+            load: json["load"].isMissing ? nil : json["load"].number, problem: json["problem"].text)
+    }
+
+    /// For people: `4 servers wanted (2 to 9) for 2m: 412 requests/s, 110 a server`.
+    var text: String {
+        let wanted = desired.map { "\($0) server\($0 == 1 ? "" : "s") wanted" } ?? "undecided"
+        let span = sinceSeconds.map { " for \(StatusText.span($0))" } ?? ""
+        let why = problem.map { "not decided now: \($0)" } ?? reason
+        return "\(wanted) (\(min) to \(max))\(span)\(why.isEmpty ? "" : "; \(why)")"
+    }
+}
+
+extension StatusMetrics {
+    static func writeScaling(_ report: StatusReport, to writer: inout MetricsWriter) {
+        let scaled = report.backends.filter { $0.autoscale != nil }
+        writer.family("backend_desired_servers", .gauge, "Servers the cluster wants a backend to have for its load.")
+        for backend in scaled {
+            if let desired = backend.autoscale?.desired { writer.sample(desired, ["backend": backend.name]) }
+        }
+        writer.family("backend_scaling_load", .gauge, "What that is decided by: requests a second, or sessions.")
+        for backend in scaled {
+            if let load = backend.autoscale?.load { writer.sample(load, ["backend": backend.name]) }
+        }
+        writer.family("backend_scaling_decided", .gauge, "1 while it is decided, 0 while something stands against it.")
+        for backend in scaled { writer.sample(backend.autoscale?.problem == nil, ["backend": backend.name]) }
+    }
+}
