@@ -18,6 +18,8 @@ struct Subcommand: Sendable {
         let name: String
         var required = true
         var values = Values.any
+        /// It takes all words from there on, joined by blanks; only the last one may.
+        var isList = false
     }
 
     struct Option: Sendable {
@@ -59,7 +61,12 @@ struct Subcommand: Sendable {
 
     /// `triad run --config FILE --node ID`
     var usage: String {
-        let words = options.filter(\.required).map(\.form) + positionals.map { $0.required ? $0.name : "[\($0.name)]" }
+        let words =
+            options.filter(\.required).map(\.form)
+            + positionals.map { positional in
+                let name = positional.isList ? "\(positional.name)…" : positional.name
+                return positional.required ? name : "[\(name)]"
+            }
         let rest = options.filter { !$0.required }.map { "[\($0.form)]" }
         return (["triad", name] + words + rest).joined(separator: " ")
     }
@@ -81,6 +88,10 @@ struct Subcommand: Sendable {
             } else {
                 try take(option: word, &rest, &values, &flags)
             }
+        }
+        if let last = positionals.last, last.isList, places.count > positionals.count {
+            let first = positionals.count - 1
+            places = places[..<first] + [places[first...].joined(separator: " ")]
         }
         if places.count > positionals.count {
             throw UsageProblem("unexpected argument \"\(places[positionals.count])\"")

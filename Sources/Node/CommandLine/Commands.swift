@@ -10,7 +10,7 @@ enum Commands {
         WatchCommand.command,
         AdminCommands.drain, AdminCommands.ready, AdminCommands.maint, AdminCommands.weight,
         AdminCommands.add, AdminCommands.remove, AdminCommands.handover,
-        AdminCommands.forceLeader,
+        AdminCommands.forceLeader, AutoscaleCommand.command,
         Demo.command, Load.command, API.command,
         FenceProcess.command, Observer.command, Streams.command,
         KeygenCommand.command,

@@ -20,6 +20,7 @@ enum Demo {
                 "scenario", "NAME",
                 "instead of the story: one promise about failover, or all, measured from outside, with a table at the end; "
                     + "NAME is one of \(scenarios.joined(separator: ", "))", .words(scenarios)),
+            .value("picture", "FILE", "the scenario `\(scaling)` draws what happened into this SVG", .file),
             .value("repeat", "N", "how often each scenario (3)"),
             .value("minutes", "N", "how long the scenario `busy` takes (10)"),
             .value("timings", "WHICH", "those for one fast network (lan), or default", .words(["default", "lan"])),
@@ -39,15 +40,22 @@ enum Demo {
             options.seconds = try given.number("seconds", in: 1...3600) ?? options.seconds
             options.stays = given.has("stay")
             options.fencing = given["fencing"] ?? options.fencing
+            options.scales = given["scenario"] == scaling
+            options.picture = given["picture"]
             return run(options, try scenarioOptions(given, fencing: options.fencing))
         })
 
-    private static let scenarios = ["all"] + LabScenario.allCases.map(\.rawValue)
+    /// Not one of `all`: it is no fault, and has a table of its own.
+    private static let scaling = "scaling"
+    private static let scenarios = ["all"] + LabScenario.allCases.map(\.rawValue) + [scaling]
 
     struct Options {
         var seconds = 30.0
         var stays = false
         var fencing = "auto"
+        /// The scenario is `scaling`.
+        var scales = false
+        var picture: String?
     }
 
     private static func run(_ options: Options, _ scenarios: DemoScenarios.Options?) -> Int32 {
@@ -55,7 +63,11 @@ enum Demo {
             if var scenarios {
                 scenarios.isOwnUser = try becomeAbleToMakeNetworks()
                 let signals = (try? SignalDescriptor.open([SIGINT, SIGTERM, SIGHUP])) ?? -1
-                return try DemoScenarios.run(scenarios) { LabSystem.isReadable(signals, withinMs: 0) }
+                let isInterrupted = { LabSystem.isReadable(signals, withinMs: 0) }
+                if options.scales {
+                    return try DemoScaling.run(scenarios, picture: options.picture, interruption: isInterrupted)
+                }
+                return try DemoScenarios.run(scenarios, interruption: isInterrupted)
             }
             return try run(options, isOwnUser: try becomeAbleToMakeNetworks())
         } catch {

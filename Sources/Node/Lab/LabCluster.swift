@@ -247,6 +247,12 @@ final class LabCluster {
         return LabStatus(json: answer.body)
     }
 
+    /// The same as a report, with everything in it that is read back.
+    func report(_ node: String) -> StatusReport? {
+        guard let answer = ask("/status", at: node), answer.status == 200 else { return nil }
+        return StatusReport(json: answer.body)
+    }
+
     /// Whether a node says that it can serve.
     func isReady(_ node: String) -> Bool { ask("/ready", at: node)?.status == 200 }
 

@@ -126,7 +126,7 @@ enum AdminCommands {
     }
 
     /// Of the file if one is given, else of the environment; nil without either, and the node says what it thinks of that.
-    private static func token(_ file: String?) throws(HTTPProblem) -> String? {
+    static func token(_ file: String?) throws(HTTPProblem) -> String? {
         var text = Environment.variable("TRIAD_TOKEN") ?? ""
         if let file {
             do throws(DiskError) {

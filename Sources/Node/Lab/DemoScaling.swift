@@ -1,0 +1,236 @@
+// DemoScaling: `triad demo --scenario scaling`: a load that rises and falls before a cluster with `autoscale`, and an executor
+// that starts and stops demo APIs for it. Prints requests, failures and instances over time, and draws them if asked.
+//
+// One thread, which blocks.
+
+import Glibc
+import Proxy
+
+enum DemoScaling {
+    private static let rules = ScalingRules(min: 2, max: 8, share: .requests(60), upCoolDown: .seconds(3))
+    private static let coolDown = "15s"
+    /// Requests a second of each client; one more begins with every step up, and ends with every step down.
+    private static let rate = 60
+    private static let steps = 7
+    private static let stepSeconds = 8
+    private static let topSeconds = 16
+    /// After the last step: window, cool-down, drain and stop.
+    private static let tailSeconds = 45
+
+    /// A second of the run.
+    struct Sample {
+        var second: Int
+        var wanted: Int
+        /// Up and ready.
+        var serving: Int
+        /// Up, whatever is wanted of them.
+        var up: Int
+        var requests = 0
+        var failed = 0
+    }
+
+    /// Exit code: 1 when a request failed, or the servers didn't follow.
+    static func run(_ options: DemoScenarios.Options, picture: String?, interruption: @escaping () -> Bool) throws
+        -> Int32
+    {
+        var chosen = options.cluster
+        chosen.apis = []
+        chosen.backend =
+            "autoscale: { min: \(rules.min), max: \(rules.max), requestsPerServer: \(rules.share.perServer), "
+            + "upCoolDown: \"3s\", coolDown: \"\(coolDown)\" },"
+        let lab = try Lab(forGood: options.isOwnUser, isIPv6: options.isIPv6)
+        lab.interruption = interruption
+        defer { lab.tearDown() }
+        let cluster = try LabCluster(lab, chosen)
+        let program = try writeProgram(cluster)
+        do {
+            try cluster.startAll()
+            for number in 1...rules.min {
+                let start = try lab.start(
+                    "start \(number)", [program, "start", "\(number)"], on: LabNetwork.apisName,
+                    log: "\(lab.directory)/start-\(number)")
+                _ = try lab.waitForEnd(start, seconds: 10)
+            }
+            try cluster.waitUntilSettled(up: Array(1...rules.min))
+            let urls = try lab.nodes.map {
+                let address = try lab.network.host($0).addresses[0]
+                return "http://\(lab.network.endpoint(address, Int(LabCluster.statusPort)))"
+            }
+            let executor = try lab.start(
+                "autoscale",
+                [LabSystem.triad, "autoscale", "--exec", program, "--token-file", cluster.tokenFile] + urls,
+                on: LabNetwork.apisName, log: "\(lab.directory)/autoscale")
+            let (samples, requests, failed) = try load(cluster)
+            LabSystem.say("\nwhat `triad autoscale` did:\n\(LabSystem.readText(executor.output) ?? "")")
+            LabSystem.say(LabSystem.readText(executor.errors) ?? "")
+            if let picture { try LabSystem.write(picture, ScalingPicture.svg(samples)) }
+            return judge(samples, requests: requests, failed: failed)
+        } catch {
+            if !interruption() { LabSystem.say("\(cluster.logTails())\n") }
+            throw error
+        }
+    }
+
+    /// What `--exec` is given: the demo APIs as processes on the host of the APIs.
+    static func writeProgram(_ cluster: LabCluster) throws -> String {
+        let lab = cluster.lab
+        let addresses = (1...9).map { "\($0)) address=\(lab.network.api($0)) ;;" }.joined(separator: "\n")
+        let text = """
+            #!/bin/sh
+            pid=\(lab.directory)/instance-$2
+            case $2 in
+            \(addresses)
+            esac
+            case $1 in
+            start)
+                [ -s "$pid" ] && kill -0 "$(cat "$pid")" 2>/dev/null && exit 0
+                \(LabSystem.triad) api --id "$2" --address "$address" --port 8080 </dev/null >"$pid.log" 2>&1 &
+                echo $! >"$pid" ;;
+            stop)
+                [ -s "$pid" ] || exit 0
+                kill "$(cat "$pid")" 2>/dev/null
+                rm -f "$pid" ;;
+            esac
+
+            """
+        let path = "\(lab.directory)/instance"
+        try LabSystem.write(path, text)
+        guard chmod(path, 0o755) == 0 else { throw LabProblem(call: "chmod \(path)") }
+        return path
+    }
+
+    /// The clients, and a look at the first node that answers every second.
+    private static func load(_ cluster: LabCluster) throws -> (samples: [Sample], requests: Int, failed: Int) {
+        let whole = 2 * (steps - 1) * stepSeconds + topSeconds
+        var loads: [LabLoad] = []
+        var samples: [Sample] = []
+        let from = System.bootNanoseconds()
+        LabSystem.say("   time  requests/s  wanted  serving\n")
+        for second in 0..<whole + tailSeconds {
+            while loads.count < steps, second >= loads.count * stepSeconds {
+                // The first client goes on to the end: there is always something to lose.
+                let number = loads.count
+                let span = whole - 2 * number * stepSeconds + (number == 0 ? tailSeconds : 0)
+                loads.append(
+                    try cluster.startLoad(
+                        "rising-\(number)", rate: rate, more: ["--timeout", "2000", "--seconds", "\(span)"]))
+            }
+            if let status = cluster.lab.nodes.lazy.compactMap({ cluster.report($0) }).first,
+                let backend = status.backends.first
+            {
+                let up = backend.servers.filter { $0.health == "up" }
+                samples.append(
+                    Sample(
+                        second: second, wanted: backend.autoscale?.desired ?? 0,
+                        serving: up.count { $0.admin == "ready" }, up: up.count))
+                if second % 4 == 0 {
+                    let columns = [
+                        ("\(second) s", 7), (JSONWriter.text(backend.autoscale?.load ?? 0, decimals: 0), 12),
+                        ("\(backend.autoscale?.desired ?? 0)", 8), ("\(samples.last?.serving ?? 0)", 9),
+                    ]
+                    LabSystem.say(
+                        columns.map { String(repeating: " ", count: max(0, $1 - $0.count)) + $0 }.joined() + "\n")
+                }
+            }
+            let next = from + UInt64(second + 1) * 1_000_000_000
+            try cluster.lab.wait("the next second") { System.bootNanoseconds() >= next }
+        }
+        for load in loads { _ = try? cluster.lab.waitForEnd(load.process, seconds: 30) }
+        let results = loads.flatMap { $0.results() }
+        for result in results where result.start >= from {
+            let second = Int((result.start - from) / 1_000_000_000)
+            guard let place = samples.firstIndex(where: { $0.second == second }) else { continue }
+            samples[place].requests += 1
+            if !result.outcome.isSuccess { samples[place].failed += 1 }
+        }
+        return (samples, results.count, results.count { !$0.outcome.isSuccess })
+    }
+
+    private static func judge(_ samples: [Sample], requests: Int, failed: Int) -> Int32 {
+        let most = samples.map(\.serving).max() ?? 0
+        let last = samples.last?.serving ?? 0
+        var broken: [String] = []
+        if requests == 0 || failed > 0 { broken.append("\(failed) of \(requests) requests failed") }
+        if most < steps {
+            broken.append("\(steps * rate) requests/s need \(steps) servers; there were \(most) at most")
+        }
+        if most > steps + 1 { broken.append("\(most) servers, where \(steps) are enough") }
+        if last != rules.min { broken.append("\(last) servers at the end, not \(rules.min)") }
+        LabSystem.say(
+            "\n\(failed) of \(requests) requests failed; servers from \(samples.first?.serving ?? 0) to \(most) and back to "
+                + "\(last)\n")
+        for sentence in broken { LabSystem.say("    BROKEN: \(sentence)\n") }
+        LabSystem.say(broken.isEmpty ? "every promise held\n" : "\(broken.count) promises broken\n")
+        return broken.isEmpty ? 0 : 1
+    }
+}
+
+/// Requests a second, servers wanted and servers serving, over time. Pure.
+enum ScalingPicture {
+    private static let (width, height, left, bottom, top) = (860, 340, 56, 300, 30)
+
+    static func svg(_ samples: [DemoScaling.Sample]) -> String {
+        let seconds = Double(max(1, samples.last?.second ?? 1))
+        // The first and the last second aren't whole.
+        let load = samples.dropFirst().dropLast()
+        let loadMax = Double(max(100, ((load.map(\.requests).max() ?? 0) / 100 + 1) * 100))
+        let serversMax = Double(max(2, samples.map { max($0.wanted, $0.serving) }.max() ?? 0) + 1)
+        func x(_ second: Int) -> Double { Double(left) + Double(second) / seconds * Double(width - 2 * left) }
+        func y(_ value: Double, _ most: Double) -> Double { Double(bottom) - value / most * Double(bottom - top) }
+        func path(_ points: [(Double, Double)]) -> String {
+            points.map { "\(JSONWriter.text($0.0, decimals: 1)),\(JSONWriter.text($0.1, decimals: 1))" }.joined(
+                separator: " ")
+        }
+        /// Each value holds until the next one.
+        func stairs(_ value: (DemoScaling.Sample) -> Int) -> String {
+            var points: [(Double, Double)] = []
+            for sample in samples {
+                let height = y(Double(value(sample)), serversMax)
+                if let last = points.last, last.1 != height { points.append((x(sample.second), last.1)) }
+                points.append((x(sample.second), height))
+            }
+            return path(points)
+        }
+        var lines = [
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 \(width) \(height)\" font-family=\"sans-serif\" font-size=\"12\">",
+            "<rect width=\"\(width)\" height=\"\(height)\" fill=\"#fff\"/>",
+        ]
+        for number in 0...Int(serversMax) {
+            let at = JSONWriter.text(y(Double(number), serversMax), decimals: 1)
+            lines.append("<path d=\"M\(left) \(at)H\(width - left)\" stroke=\"#ddd\"/>")
+            lines.append("<text x=\"\(width - left + 8)\" y=\"\(at)\" dy=\"4\" fill=\"#246\">\(number)</text>")
+        }
+        for part in 0...4 {
+            let value = loadMax * Double(part) / 4
+            let at = JSONWriter.text(y(value, loadMax), decimals: 1)
+            lines.append(
+                "<text x=\"\(left - 8)\" y=\"\(at)\" dy=\"4\" text-anchor=\"end\" fill=\"#777\">\(Int(value))</text>")
+        }
+        for second in stride(from: 0, through: Int(seconds), by: 20) {
+            lines.append(
+                "<text x=\"\(JSONWriter.text(x(second), decimals: 1))\" y=\"\(bottom + 18)\" text-anchor=\"middle\" fill=\"#777\">\(second) s</text>"
+            )
+        }
+        let area = load.map { (x($0.second), y(Double($0.requests), loadMax)) }
+        let ends = [(area.first?.0 ?? 0, Double(bottom))], close = [(area.last?.0 ?? 0, Double(bottom))]
+        lines.append("<polygon points=\"\(path(ends + area + close))\" fill=\"#bbb\" fill-opacity=\"0.5\"/>")
+        lines.append(
+            "<polyline points=\"\(stairs(\.wanted))\" fill=\"none\" stroke=\"#d70\" stroke-width=\"2\" stroke-dasharray=\"6 3\"/>"
+        )
+        lines.append("<polyline points=\"\(stairs(\.serving))\" fill=\"none\" stroke=\"#246\" stroke-width=\"2.5\"/>")
+        for sample in samples where sample.failed > 0 {
+            let at = JSONWriter.text(x(sample.second), decimals: 1)
+            lines.append("<path d=\"M\(at) \(top)V\(bottom)\" stroke=\"#c00\" stroke-width=\"2\"/>")
+        }
+        let requests = samples.reduce(0) { $0 + $1.requests }
+        let failed = samples.reduce(0) { $0 + $1.failed }
+        let legend = [
+            ("#999", "requests/s (left)"), ("#d70", "servers wanted (right)"), ("#246", "servers serving"),
+            ("#c00", "failed: \(failed) of \(requests)"),
+        ]
+        for (place, (colour, text)) in legend.enumerated() {
+            lines.append("<text x=\"\(left + place * 190)\" y=\"18\" fill=\"\(colour)\">\(text)</text>")
+        }
+        return (lines + ["</svg>", ""]).joined(separator: "\n")
+    }
+}
