@@ -85,6 +85,8 @@ public struct BackendSettings: Sendable, Equatable {
     public var hashOn = HashOn.source
     /// A server that came up has a tenth of its weight, and the whole of it after this time; 0: at once.
     public var slowStartMs = 0
+    /// Keeps clients with the server that they had; nil: nothing does.
+    public var stickCookie: StickCookie?
     /// When a server is set aside for its errors; nil: only for connections that fail, as always.
     public var outlier: OutlierSettings?
     public var retries = RetrySettings()

@@ -23,8 +23,13 @@ extension ClusterTests {
     }
 
     @Test func keysAreRotatedWithoutDowntime() throws {
-        try EndToEnd.withCluster(LabClusterOptions(fencing: "auto")) { story in
+        // Cookies are made with these keys: through all of it a visitor stays with its server.
+        let options = LabClusterOptions(fencing: "auto", backend: "stickCookie: \"srv\",")
+        try EndToEnd.withCluster(options) { story in
             let (cluster, lab) = (story.cluster, story.lab)
+            let visitor = Visitor(cluster)
+            let home = try #require(visitor.ask())
+            let first = try #require(visitor.cookie)
             let old = try #require(LabSystem.readText("\(cluster.directory(lab.nodes[0]))/gossip.key"))
             let new = try lab.run(["keygen"], on: LabNetwork.clientName).output
             let leader = try cluster.waitForOwner()
@@ -43,6 +48,7 @@ extension ClusterTests {
                     try cluster.waitForAgreement(step.what)
                 }.require(step.what, .init())
                 try story.holds(try refused(cluster) == 0, "\(step.what): nothing is refused")
+                try story.holds(visitor.staysWith(home), "\(step.what): \(home) answers its visitor")
                 try lab.wait("nobody complains") { lab.nodes.allSatisfy { cluster.status($0)?.problems == [] } }
             }
             let views = lab.nodes.compactMap { cluster.status($0) }
@@ -50,12 +56,17 @@ extension ClusterTests {
             let changes = try lab.ownership().since(start).changes.filter { $0.at > start }
             try #require(changes.isEmpty, "\(changes)")
 
+            try #require(
+                visitor.cookie != first, "it has a cookie of the new key, since the old key's will be nobody's")
             // What is left speaks for the fence: its word must be believed, and it was started with the old key.
             try story.window {
                 try cluster.killMain(leader)
             } until: {
                 try story.waitForTakeOver(from: leader)
             }.require("kill -9 of the main process", .init(outageMs: 50 * EndToEnd.slack, keptMayFail: true))
+            let cookie = visitor.cookie
+            try story.holds(visitor.staysWith(home), "\(home) answers its visitor through another node")
+            try #require(visitor.cookie == cookie, "its cookie is as good there")
             try story.holds(
                 try lab.nodes.filter { $0 != leader }.allSatisfy { node in
                     try cluster.drops("badMAC", at: node) == 0

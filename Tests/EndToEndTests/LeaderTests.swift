@@ -107,8 +107,12 @@ extension ClusterTests {
     }
 
     @Test func crashedLeaderIsReplacedSoonInTrust() throws {
-        try EndToEnd.withCluster(LabClusterOptions(fencing: "trust")) { story in
+        // The next leader has the clients keep the servers that they had.
+        try EndToEnd.withCluster(LabClusterOptions(fencing: "trust", balance: "hash")) { story in
             let cluster = story.cluster
+            let visitor = Visitor(cluster)
+            let home = try #require(visitor.ask())
+            try story.holds(visitor.staysWith(home), "one address, one server")
             let leader = try cluster.waitForOwner()
             let window = try story.window {
                 try cluster.crash(leader)
@@ -117,6 +121,7 @@ extension ClusterTests {
             }
             try window.require(
                 "crash in trust", .init(outageMs: 350 * EndToEnd.slack, keptMayFail: true, overlapMs: 1100))
+            try story.holds(visitor.staysWith(home), "\(home) answers its client through another node")
         }
     }
 }

@@ -107,6 +107,19 @@ def length(port, request):
         return len(data) - len(body) + int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
 
 
+def returning(port):
+    """A request of a client that has the cookie which it was given."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(REQUESTS["kept"])
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += receive(connection)
+    if b"Set-Cookie: " not in data:
+        raise AssertionError(f"answered {data!r}")
+    cookie = data.split(b"Set-Cookie: ")[1].split(b";")[0]
+    return REQUESTS["kept"].replace(b"Accept", b"Cookie: a=1; %s; b=2\r\nAccept" % cookie)
+
+
 def receive(connection):
     data = connection.recv(1 << 18)
     if not data:

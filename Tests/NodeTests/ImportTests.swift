@@ -266,6 +266,25 @@ struct ImportTests {
         #expect(try load(result).backends[0].balance == .roundrobin)
     }
 
+    @Test(
+        arguments: [
+            ("SRV insert indirect nocache", "SRV", false, "converted", nil),
+            ("SRV insert indirect nocache httponly secure dynamic", "SRV", true, "converted", nil),
+            ("SRV insert", "SRV", false, "converted", nil),
+            ("SRV insert indirect domain .example.com maxidle 30m", "SRV", false, "converted", "domain .example.com"),
+            ("__Host-SRV insert", nil, false, "lost", nil), ("JSESSIONID prefix", nil, false, "lost", nil),
+        ] as [(String, String?, Bool, String, String?)])
+    func cookies(_ line: String, _ name: String?, _ isSecure: Bool, _ told: String, _ lost: String?) throws {
+        let result = try convert(backend("cookie \(line)\n  server a 10.0.1.1:80 check cookie a1"))
+        let cookie = try load(result).backends[0].stickCookie
+        #expect((cookie?.name, cookie?.isSecure ?? false) == (name, isSecure))
+        #expect(try fate(result, "cookie \(line)") == told)
+        #expect(try fate(result, "server a … cookie a1") == "needless")
+        if let lost { #expect(try fate(result, "cookie SRV … \(lost)") == "lost") }
+        let tcp = "listen db\n bind :5432\n cookie \(line)\n server a 10.0.1.1:5432 check\n"
+        #expect(try load(try convert(tcp)).backends[0].stickCookie == nil)
+    }
+
     @Test func whatCantBe() throws {
         let lines = """
             balance rdp-cookie

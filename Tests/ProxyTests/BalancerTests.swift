@@ -52,6 +52,32 @@ extension Balancer {
         }
     }
 
+    @Test("the preferred server gets it while it can be chosen, and takes nobody's turn") func preferred() {
+        for balance in [Balance.roundRobin, .leastConnections, .random, .hash, .first] {
+            var balancer = make([1, 1, 1], balance)
+            func choose(_ tried: TriedServers = TriedServers(), nowMs: UInt64 = 0) -> Int? {
+                balancer.choose(nowMs: nowMs, tried: tried, preferred: 11)
+            }
+            for _ in 0..<5 { #expect(choose() == 11) }
+            if balance == .roundRobin { #expect(balancer.next(3).count == 3) }
+            var tried = TriedServers()
+            tried.insert(11)
+            #expect(choose(tried) != 11)
+            // It failed just now: not while there are others.
+            balancer.failed(11, nowMs: 0)
+            #expect(choose(nowMs: 100) != 11 && balancer.serves(11))
+            #expect(choose(nowMs: 260) == 11)
+            for slot in 10...12 { balancer.failed(slot, nowMs: 300) }
+            #expect(choose(nowMs: 301) == 11)
+            balancer.use([.init(slot: 11, key: 2, isBackup: true), .init(slot: 12, key: 3)])
+            #expect(choose() == 12 && !balancer.serves(11))
+            balancer.use([.init(slot: 11, key: 2, weight: 0), .init(slot: 12, key: 3)])
+            #expect(choose() == 12 && !balancer.serves(11))
+            balancer.use([])
+            #expect(choose() == nil && !balancer.serves(11) && !balancer.serves(5_000))
+        }
+    }
+
     @Test("equal weights take turns, and nobody is left out when the set changes") func turns() {
         var balancer = make([1, 1, 1])
         #expect(Set(choices(&balancer, 3)).count == 3)

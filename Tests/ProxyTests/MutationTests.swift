@@ -17,11 +17,14 @@ import Testing
     private static let requests = [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST /a?b HTTP/1.1\r\nHost: [::1]:80\r\nTransfer-Encoding: chunked\r\nConnection: close, X\r\nX: 1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nCookie: a=1; srv=x;; srv=\"y\"; b\r\nCookie: srv=z\r\n\r\n",
         "OPTIONS http://a.b:1 HTTP/1.0\r\nContent-Length: 12\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\nExpect: 100-continue\r\nY:\r\n\r\n",
     ]
     private static let responses = [
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "HTTP/1.0 304\r\nServer: x\r\nConnection: a,b,,c\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nSet-Cookie: srv=1\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.0 304\r\nServer: x\r\nConnection: a,b,,c\r\n\r\n",
         "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\nX-Powered-By: y\r\nContent-Length: 3\r\n\r\n",
     ]
     private static let spice: [UInt8] = Array("\r\n\r\n :,;\t\0\u{7f}/*?#@[]%0123456789aA".utf8) + [0x80, 0xff]
@@ -42,8 +45,10 @@ import Testing
 
     @Test("heads", arguments: [UInt64(1), 2, 3, 4]) func heads(seed: UInt64) {
         var random = Random(state: seed)
-        let pool = BufferPool(smallBytes: 4_096, smallMax: 2)
-        let (buffer, target) = (pool.take(), pool.take())
+        let pool = BufferPool(smallBytes: 4_096, smallMax: 3)
+        let (buffer, target, names) = (pool.take(), pool.take(), pool.take())
+        pool.store(ContiguousArray("srv".utf8), names, 0)
+        let cookie = Stretch(buffer: names, start: 0, end: 3)
         var fields = FieldTable(max: 20)
         var accepted = 0
         for round in 0..<5_000 {
@@ -62,17 +67,31 @@ import Testing
                 accepted += 1
                 Rewrite.request(
                     parsed, fields, pool, from: head, peer: SocketAddress(high: 0, low: 0, port: 0, isIPv6: false),
-                    host: Stretch(buffer: buffer, start: 0, end: 1), into: &writer)
+                    host: Stretch(buffer: buffer, start: 0, end: 1), ownCookie: cookie, into: &writer)
                 let written = Stretch(buffer: target, start: 0, end: Int32(writer.at))
                 // What we send must be acceptable to ourselves, and framed the same.
                 let again = pool.bytes(written) { try? RequestHead.parse($0, into: &fields, bodyMax: .max) }
                 #expect(again?.framing == parsed.framing, "seed \(seed), round \(round)")
+                // The second reading left its fields.
+                let hasOwn = pool.bytes(written) { bytes in
+                    (0..<fields.count).contains { index in
+                        guard fields[index].name == .cookie else { return false }
+                        var cursor = Int(fields[index].valueStart)
+                        while let pair = Cookies.next(bytes, &cursor, Int(fields[index].valueEnd)) {
+                            if pool.equals(bytes, pair.name, cookie) { return true }
+                        }
+                        return false
+                    }
+                }
+                #expect(!hasOwn, "seed \(seed), round \(round)")
             } else {
                 let parsed = pool.bytes(head) { ResponseHead.parse($0, into: &fields, isHead: false) }
                 guard let parsed else { continue }
                 accepted += 1
                 Rewrite.response(
-                    parsed, fields, pool, from: head, persistence: .closes, isPlain: false, into: &writer)
+                    parsed, fields, pool, from: head, persistence: .closes, isPlain: false,
+                    cookie: CookieOrder(name: cookie, isSecure: true, value: StickValue(nonce: 1, sealed: 2)),
+                    into: &writer)
                 #expect(writer.at <= count + Rewrite.responseGrowthMax, "seed \(seed), round \(round)")
                 let written = Stretch(buffer: target, start: 0, end: Int32(writer.at))
                 let again = pool.bytes(written) { ResponseHead.parse($0, into: &fields, isHead: false) }

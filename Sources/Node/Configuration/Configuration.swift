@@ -134,6 +134,8 @@ extension Configuration {
         var resilience = Resilience()
         /// How many servers it should have; nil: as many as it has.
         var autoscale: ScalingRules?
+        /// Only for HTTP frontends. nil: nothing keeps clients with their servers.
+        var stickCookie: StickCookie?
     }
 
     struct Check: Sendable, Equatable {

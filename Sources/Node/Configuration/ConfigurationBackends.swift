@@ -5,9 +5,11 @@ import Proxy
 
 extension ConfigurationReader {
     private static let backendKeys =
-        ["name", "check", "servers", "sendProxy"] + balancingKeys + capacityKeys + resilienceKeys + scalingKeys
+        ["name", "check", "servers", "sendProxy", "stickCookie"] + balancingKeys + capacityKeys + resilienceKeys
+        + scalingKeys
 
-    mutating func backends(_ root: Fields) -> [PlacedBackend] {
+    /// - Parameter hasKey: there is a gossip key, or it has been reported that there is none.
+    mutating func backends(_ root: Fields, hasKey: Bool) -> [PlacedBackend] {
         let example =
             "the servers: backends: [{ name: \"api\", servers: [{ id: \"api_1\", address: \"10.0.0.21:8080\" }] }]"
         guard let place = root.required("backends", example, &report),
@@ -34,7 +36,9 @@ extension ConfigurationReader {
             let backend = Configuration.Backend(
                 name: name ?? "", balance: balance, balancing: balancing, check: check, servers: servers.map(\.server),
                 sendProxy: sendProxy(fields.optional("sendProxy")), capacity: capacity(fields),
-                resilience: resilience(fields), autoscale: scaling(fields.optional("autoscale")))
+                resilience: resilience(fields), autoscale: scaling(fields.optional("autoscale")),
+                stickCookie: stickCookie(
+                    fields.optional("stickCookie"), hasKey: hasKey, hashOn: balancing.hashOn))
             backends.append(PlacedBackend(backend: backend, places: servers.map(\.place)))
         }
         let total = backends.reduce(0) { $0 + $1.backend.servers.count }

@@ -56,7 +56,7 @@ extension ConfigurationReader {
         return parts[0] == "header" ? .header(name) : .cookie(name)
     }
 
-    /// A TCP frontend sees no request, so there is nothing to choose by but the client's address.
+    /// A TCP frontend sees no request and no response, so there is nothing to choose by but the client's address.
     mutating func checkBalancing(_ backend: Configuration.Backend, isTCP: Bool, at place: Placed) {
         guard isTCP else { return }
         if backend.balance == .hash, backend.balancing.hashOn != .source {
@@ -65,6 +65,12 @@ extension ConfigurationReader {
                 "the frontend's mode is \"tcp\", and hashOn: \"\(backend.balancing.hashOn)\" of backend "
                     + "\"\(backend.name)\" needs requests to look into; use hashOn: \"source\", or a backend of its own"
             )
+        }
+        if let cookie = backend.stickCookie {
+            report.add(
+                place,
+                "the frontend's mode is \"tcp\", and stickCookie: \"\(cookie.name)\" of backend \"\(backend.name)\" needs "
+                    + "responses to set a cookie in; use balance: \"hash\" in its place, or a backend of its own")
         }
     }
 }

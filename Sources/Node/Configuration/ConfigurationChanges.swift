@@ -99,6 +99,7 @@ extension Configuration.Backend {
         parts += before.resilience.differences(after.resilience)
         if before.autoscale != after.autoscale { parts.append("autoscale") }
         if before.sendProxy != after.sendProxy { parts.append("sendProxy") }
+        if before.stickCookie != after.stickCookie { parts.append("stickCookie") }
         return parts.isEmpty ? "changed" : parts.joined(separator: ", ")
     }
 }

@@ -145,8 +145,9 @@ extension Configuration.Backend {
         }
         capacity.write(to: &writer)
         resilience.write(to: &writer)
-        // Nothing without it: then nodes of an earlier version have the same digest.
+        // Nothing without them: then nodes of an earlier version have the same digest.
         autoscale?.write(to: &writer)
+        stickCookie?.write(to: &writer)
     }
 }
 

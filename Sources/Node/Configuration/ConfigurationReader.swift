@@ -58,9 +58,11 @@ struct ConfigurationReader {
         let ports = defaultPorts(fields)
         let nodes = nodes(fields, ports: ports)
         let vip = vips(fields.optional("vip"), nodes: nodes)
+        let problems = report.problems.count
         let gossip = gossip(fields, port: ports.gossip, nodes: nodes.count)
+        let hasKey = !gossip.keys.isEmpty || report.problems.count > problems
         let status = status(fields.optional("status"), port: ports.status)
-        let backends = backends(fields)
+        let backends = backends(fields, hasKey: hasKey)
         let limits = limits(fields.optional("limits"))
         let frontends = frontends(fields, backends: backends, bufferBytes: limits.buffer)
         checkPorts(frontends, nodes: nodes, status: status, vips: vip.vips)

@@ -41,6 +41,7 @@ struct HAProxyProxy: Sendable {
     var isDisabled = false
     var balance = "roundrobin"
     var hashOn: String?
+    var stickCookie: ImportDraft.StickCookie?
     var httpCheck: ImportDraft.Check.HTTP?
     /// Milliseconds.
     var checkTimeout: Int?
@@ -195,8 +196,7 @@ struct HAProxyProxy: Sendable {
         case "timeout" where line.words.count > 2 && line.words[1] == "check":
             checkTimeout = HAProxyTime.milliseconds(line.words[2])
             notes.add(line.number, line.text, .converted("backends[].check.timeout"))
-        case "cookie":
-            notes.add(line.number, line.text, .notConverted("there is no sticking by cookie"))
+        case "cookie": readCookie(line, &notes)
         default: return false
         }
         return true

@@ -164,6 +164,8 @@ struct HAProxyReader {
         backend.check.fall = first.fall ?? 3
         backend.check.timeout = proxy.checkTimeout.map { min(max($0, 10), backend.check.interval) }
         backend.sendProxy = first.sendProxy
+        // Without requests haproxy ignores it.
+        backend.stickCookie = proxy.isTCP ? nil : proxy.stickCookie
         backend.slowStart = proxy.servers.lazy.compactMap(\.options.slowStart).first
         for server in proxy.servers { add(server, to: &backend, first: first) }
         draft.backends.append(backend)

@@ -78,6 +78,7 @@ struct ImportDraft: Sendable, Equatable {
         var check = Check()
         var servers: [Server] = []
         var sendProxy: String?
+        var stickCookie: StickCookie?
     }
 
     struct Check: Sendable, Equatable {

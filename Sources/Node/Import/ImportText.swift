@@ -25,7 +25,7 @@ struct ImportText {
         ]
         nodes()
         vips()
-        if draft.nodes.count > 1 {
+        if draft.nodes.count > 1 || draft.backends.contains(where: { $0.stickCookie != nil }) {
             lines.append("  gossip: { keyFile: \"gossip.key\" },  // triad keygen > gossip.key")
         }
         status()
@@ -127,6 +127,10 @@ struct ImportText {
         lines.append("      name: \(Self.quoted(backend.name)), balance: \"\(backend.balance)\",")
         if let key = backend.hashOn { lines.append("      hashOn: \(Self.quoted(key)),") }
         if let span = backend.slowStart { lines.append("      slowStart: \(Self.span(span)),") }
+        if let cookie = backend.stickCookie {
+            let name = Self.quoted(cookie.name)
+            lines.append("      stickCookie: \(cookie.isSecure ? "{ name: \(name), secure: true }" : name),")
+        }
         if let version = backend.sendProxy { lines.append("      sendProxy: \"\(version)\",") }
         lines.append("      check: { \(check(backend.check)) },")
         lines.append("      servers: [")

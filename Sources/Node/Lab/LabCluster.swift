@@ -14,6 +14,7 @@ struct LabClusterOptions {
     var checkInterval = "1s"
     /// More keys of the section `gossip`, in JSON5.
     var gossip = ""
+    var balance = "roundrobin"
     /// More keys of the backend, in JSON5.
     var backend = ""
     /// More lines for the top level of the configuration, in JSON5.
@@ -113,7 +114,7 @@ final class LabCluster {
               \(options.extra)
               frontends: [ { name: "http", port: 80, mode: "http", backend: "api" } ],
               backends: [ {
-                name: "api", balance: "roundrobin", \(options.backend)
+                name: "api", balance: "\(options.balance)", \(options.backend)
                 check: {
                   type: "http", path: "/health", expect: 200, interval: "\(options.checkInterval)", timeout: "500ms",
                   rise: 2, fall: 2,

@@ -38,6 +38,8 @@ extension Runtime {
         let before = configuration
         var after = configuration
         after.takeOver(fresh, connectionsMax: dataPlane.connectionPlaces)
+        // Cookies are made with them, too.
+        if takesKeys(of: fresh) { after.gossip.keys = fresh.gossip.keys }
         let freshServers = ServerList(configuration: after, table: core.table)
         let held = heldServers
         heldServers.begin(from: before, to: after, routes: routes)
@@ -78,10 +80,15 @@ extension Runtime {
     /// Gossip goes on with the new keys from here on: none of it is lost as long as each node knows what the others sign with.
     private func rekey(_ fresh: Configuration) {
         let keys = fresh.gossip.keys
-        guard keys != configuration.gossip.keys, !keys.isEmpty || configuration.nodes.count == 1 else { return }
+        guard takesKeys(of: fresh) else { return }
         configuration.gossip.keys = keys
         gossip.use(keys: keys)
         log.add(kind: "reload", text: "gossip is signed with the first of \(keys.count) keys now")
+    }
+
+    private func takesKeys(of fresh: Configuration) -> Bool {
+        let keys = fresh.gossip.keys
+        return keys != configuration.gossip.keys && (!keys.isEmpty || configuration.nodes.count == 1)
     }
 
     /// Another node has moved to another machine: from now on gossip goes there, and is heard from there. (That it is the

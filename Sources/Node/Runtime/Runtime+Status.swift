@@ -88,6 +88,7 @@ extension Runtime {
             )
             return StatusReport.Backend(
                 name: backend.name, balance: backend.balance.rawValue,
+                stickCookie: backend.stickCookie?.name,
                 servers: servers.map { server(from: $0, figures.servers[$0.name] ?? ServerFigures(), now: now) },
                 queue: StatusReport.Queue(figures.backends[backend.name] ?? BackendFigures()), panic: panic != nil,
                 autoscale: autoscale(index, now: now))

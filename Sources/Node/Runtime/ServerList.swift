@@ -174,8 +174,10 @@ extension Configuration {
         limits.bufferBytes = self.limits.buffer
         limits.minimumRate = self.limits.minimumRate
         if let body = self.limits.requestBody { limits.requestBodyBytesMax = UInt64(body) }
+        let keys = stickKeys
         return ProxySettings(
-            workers: workers, frontends: frontends.compactMap(\.settings), backends: backends.map(\.settings),
+            workers: workers, frontends: frontends.compactMap(\.settings),
+            backends: backends.map { $0.settings(stickKeys: keys) },
             timeouts: timeouts, limits: limits, accessLog: log.access?.settings)
     }
 }
@@ -197,11 +199,16 @@ extension Configuration.Frontend {
 }
 
 extension Configuration.Backend {
-    fileprivate var settings: BackendSettings {
+    fileprivate func settings(stickKeys: [StickKey]) -> BackendSettings {
         var settings = BackendSettings(name: name, balance: balance.proxy, sendProxy: sendProxy?.version)
         balancing.apply(to: &settings)
         settings.queueMax = capacity.queue
         resilience.apply(to: &settings)
+        // A checked configuration with such a cookie has keys.
+        if let stickCookie, !stickKeys.isEmpty {
+            settings.stickCookie = StickCookie(
+                name: stickCookie.name, isSecure: stickCookie.isSecure, keys: stickKeys)
+        }
         return settings
     }
 }

@@ -74,7 +74,8 @@ enum PageTables {
     ) {
         page.raw("<h2>Backend ")
         page.text(backend.name)
-        page.element("small", " \(backend.balance), \(backend.servers.count) servers")
+        let cookie = backend.stickCookie.map { ", cookie \($0)" } ?? ""
+        page.element("small", " \(backend.balance)\(cookie), \(backend.servers.count) servers")
         if backend.panic { page.mark("panic: verdicts are ignored", "down") }
         page.raw("</h2>")
         if let scaling = backend.autoscale {

@@ -24,6 +24,7 @@ extension StatusReport {
         backends = root["backends"].elements.map {
             var backend = Backend(
                 name: $0["name"].text ?? "", balance: $0["balance"].text ?? "",
+                stickCookie: $0["stickCookie"].text,
                 servers: $0["servers"].elements.map(Server.init))
             backend.queue.length = Int(clamping: $0["queue"]["length"].count)
             backend.queue.longestWaitMs = Int(clamping: $0["queue"]["longestWaitMs"].count)

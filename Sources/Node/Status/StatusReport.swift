@@ -105,6 +105,8 @@ struct StatusReport: Sendable, Equatable {
     struct Backend: Sendable, Equatable {
         var name: String
         var balance: String = "roundrobin"
+        /// The name of the cookie that keeps a client with its server.
+        var stickCookie: String?
         var servers: [Server]
         /// Requests that wait at this node for a place at a server.
         var queue = Queue()
@@ -379,6 +381,7 @@ extension StatusReport.Backend {
         writer.object { writer in
             writer.field("name", name)
             writer.field("balance", balance)
+            if let stickCookie { writer.field("stickCookie", stickCookie) }
             writer.array("servers") { writer in for server in servers { server.write(to: &writer) } }
             queue.write(to: &writer)
             writer.field("panic", panic)

@@ -199,11 +199,17 @@ struct Balancer {
     /// The slot of the server for the next request; nil when every one is in `tried`, or full (then `isFull`).
     /// - Parameters:
     ///   - key: what `hash` goes by; 0: there is none.
+    ///   - preferred: the slot of the server that gets it if that can be chosen at all; -1: none.
     ///   - places: says which servers have no place left; nil: all have.
-    mutating func choose(nowMs: UInt64, tried: TriedServers, key: UInt64 = 0, places: Places? = nil) -> Int? {
+    mutating func choose(
+        nowMs: UInt64, tried: TriedServers, key: UInt64 = 0, preferred: Int32 = -1, places: Places? = nil
+    ) -> Int? {
         if nowMs >= dueMs { catchUp(nowMs) }
         isFull = false
         var closed = Closed(tried: tried, avoids: avoided > 0 && avoided < candidates.count, places: places)
+        if preferred >= 0, let index = index(of: Int(preferred)), isInUse(index), isOpen(index, closed) {
+            return Int(preferred)
+        }
         if let found = choose(key, closed) { return Int(candidates[found].slot) }
         // A full one will have a place sooner than one that fails answers, and than a backup is wanted.
         if places != nil, hasFull(closed) {
@@ -236,6 +242,9 @@ struct Balancer {
         /// Those that are full.
         let places: Places?
     }
+
+    /// Whether a server, by its slot, is one that gets requests now.
+    func serves(_ slot: Int32) -> Bool { index(of: Int(slot)).map { isInUse($0) } ?? false }
 
     @inline(__always) func isInUse(_ index: Int) -> Bool { candidates[index].isBackup == usesBackups }
 

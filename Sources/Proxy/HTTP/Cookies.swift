@@ -1,8 +1,10 @@
 // Cookies: the pairs in a request's Cookie field, as offsets. Pure. RFC 6265, 4.2.1.
 
 enum Cookies {
+    static let separator = UInt8(ascii: ";")
+
     struct Pair {
-        /// With what stands before it: from the end of the pair before.
+        /// With what stands before it and its separator: from the end of the pair before.
         var whole: Range<Int>
         var name: Range<Int>
         /// Without the quotes around it.
@@ -15,7 +17,7 @@ enum Cookies {
         while cursor < end {
             let start = cursor
             var equals = -1
-            while cursor < end, bytes[cursor] != UInt8(ascii: ";") {
+            while cursor < end, bytes[cursor] != separator {
                 if equals < 0, bytes[cursor] == UInt8(ascii: "=") { equals = cursor }
                 cursor += 1
             }

@@ -30,9 +30,11 @@ enum Rewrite {
     /// - Parameters:
     ///   - from: the received head.
     ///   - host: Host for requests that name none.
+    ///   - ownCookie: the name of a cookie that is ours, not the server's; none when it has no buffer.
     static func request(
         _ head: RequestHead, _ table: FieldTable, _ pool: borrowing BufferPool, from: Stretch, peer: SocketAddress,
-        host: Stretch, policy: FieldPolicy = FieldPolicy(), into writer: inout HeadWriter
+        host: Stretch, policy: FieldPolicy = FieldPolicy(), ownCookie: Stretch = Stretch(),
+        into writer: inout HeadWriter
     ) {
         func range(_ offsets: Range<Int>) -> Range<Int> {
             Int(from.start) + offsets.lowerBound..<Int(from.start) + offsets.upperBound
@@ -70,6 +72,10 @@ enum Rewrite {
             case .expect where head.minorVersion == 0: continue
             case .other, .accept, .cookie, .date, .via, .server, .poweredBy, .maxForwards:
                 if head.nominates && isNominated(field, table, pool, from) { continue }
+                if field.name == .cookie, ownCookie.hasBuffer {
+                    run.flush(&writer, pool, from)
+                    if appendCookies(field, without: ownCookie, pool, from, &writer) { continue }
+                }
                 run.keep(field, &writer, pool, from)
             default: run.keep(field, &writer, pool, from)
             }
@@ -178,10 +184,11 @@ enum Rewrite {
     /// - Parameters:
     ///   - isPlain: for a client that knows no codings (HTTP/1.0).
     ///   - date: a Date for responses without; none when empty.
+    ///   - cookie: of the backend.
     static func response(
         _ head: ResponseHead, _ table: FieldTable, _ pool: borrowing BufferPool, from: Stretch,
         persistence: Persistence, isPlain: Bool, hides: HiddenFields = .all, date: Stretch = Stretch(),
-        into writer: inout HeadWriter
+        cookie: CookieOrder = CookieOrder(), into writer: inout HeadWriter
     ) {
         let hasNoBody = head.isInterim || head.status == 204
         // 426 means nothing without it (RFC 9110, 15.5.22).
@@ -200,6 +207,7 @@ enum Rewrite {
             // RFC 9110, 8.6: neither length nor coding belongs there; a client might believe them.
             case .contentLength where hasNoBody: continue
             case .transferEncoding where hasNoBody || isPlain: continue
+            case .other where cookie.name.hasBuffer && setsCookie(field, cookie.name, pool, from): continue
             case .other, .accept, .cookie, .expect, .host, .maxForwards, .server, .poweredBy, .via, .xForwardedFor,
                 .xForwardedProto, .xForwardedHost, .forwarded:
                 if head.nominates && isNominated(field, table, pool, from) { continue }
@@ -213,6 +221,7 @@ enum Rewrite {
             writer.append(pool, date.buffer, Int(date.start)..<Int(date.end))
             writer.append(pool, "\r\n")
         }
+        if cookie.name.hasBuffer { appendSetCookie(cookie, head, table, pool, from: from, &writer) }
         switch persistence {
         case .stays: if demandsUpgrade { writer.append(pool, "Connection: upgrade\r\n") }
         case .staysAloud: writer.append(pool, "Connection: keep-alive\r\n")
@@ -224,7 +233,7 @@ enum Rewrite {
     }
 
     /// Bytes that a rewritten response head may be longer than the received one.
-    static let responseGrowthMax = 80
+    static let responseGrowthMax = 80 + CookieOrder.bytesMax
 
     private static func isNominated(
         _ field: Field, _ table: FieldTable, _ pool: borrowing BufferPool, _ from: Stretch

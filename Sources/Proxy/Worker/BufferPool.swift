@@ -180,6 +180,15 @@ struct BufferPool: ~Copyable {
         return base(buffer).load(fromByteOffset: at, as: UInt8.self)
     }
 
+    /// Whether `span[range]`, of a buffer or not, is what a stretch holds.
+    func equals(_ span: Span<UInt8>, _ range: Range<Int>, _ stretch: Stretch) -> Bool {
+        guard range.count == stretch.count else { return false }
+        return bytes(stretch) { own in
+            for offset in 0..<range.count where span[range.lowerBound + offset] != own[offset] { return false }
+            return true
+        }
+    }
+
     /// Copies between buffers or within one (then the two may overlap).
     func copy(_ from: Int32, _ fromAt: Int, to: Int32, _ toAt: Int, count: Int) {
         precondition(count >= 0 && fromAt >= 0 && fromAt + count <= size(from))

@@ -91,6 +91,10 @@ struct Session: BitwiseCopyable {
     var tried = TriedServers()
     /// What `Balance.hash` goes by; 0: nothing.
     var key: UInt64 = 0
+    /// The slot of the server that its cookie names, -1 when none can be used; counts only where the backend has a cookie.
+    var stuck: Int32 = -1
+    /// That cookie needs no replacement as long as this server answers.
+    var isStickFresh = false
     /// When the server was chosen, in microseconds: the turn's time.
     var chosenUs: UInt64 = 0
     /// What the access log knows of the current request; -1: nothing.
@@ -186,6 +190,8 @@ struct ServerLink: BitwiseCopyable {
 /// What a worker keeps for a server.
 struct ServerState: BitwiseCopyable {
     var address = SocketAddress(high: 0, low: 0, port: 0, isIPv6: false)
+    /// The hash of its id.
+    var key: UInt64 = 0
     /// Raised when the slot gets another address: connections to the old one aren't reused.
     var epoch: UInt32 = 0
     var backend: Int32 = -1

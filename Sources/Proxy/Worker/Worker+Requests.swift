@@ -31,6 +31,7 @@ extension Worker {
             guard writeRequest(slot, head, from, policy) else { return refuse(slot, .fieldsTooLarge) }
             take(slot, head)
             findKey(slot, head, from)
+            findStick(slot, from)
             logHead(slot, head, from)
             sessions[slot].input.start += Int32(headBytes)
             guard takeBody(slot) else { return }
@@ -71,7 +72,8 @@ extension Worker {
         if let header { ProxyHeader.append(header, addresses(of: slot), buffers, to: &writer) }
         Rewrite.request(
             head, fields, buffers, from: from, peer: sessions[slot].peer,
-            host: backends[Int(sessions[slot].backend)].host, policy: policy, into: &writer)
+            host: backends[Int(sessions[slot].backend)].host, policy: policy,
+            ownCookie: backends[Int(sessions[slot].backend)].stickName, into: &writer)
         sessions[slot].request = Stretch(buffer: buffer, start: 0, end: Int32(writer.at))
         if writer.overflowed { buffers.release(&sessions[slot].request) }
         return !writer.overflowed

@@ -310,7 +310,8 @@ extension Worker {
         var writer = HeadWriter(buffers, scratch)
         Rewrite.response(
             head, fields, buffers, from: from, persistence: persistence, isPlain: sessions[slot].isVersion10,
-            hides: frontends[Int(sessions[slot].frontend)].policy.hides, date: date, into: &writer)
+            hides: frontends[Int(sessions[slot].frontend)].policy.hides, date: date,
+            cookie: cookieOrder(slot, head), into: &writer)
         // Where the received head ended, the rewritten one ends.
         let start = Int(from.end) - writer.at
         precondition(start >= 0 && !writer.overflowed)

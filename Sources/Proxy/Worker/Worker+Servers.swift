@@ -25,6 +25,7 @@ extension Worker {
                     closeIdleLinks(entry.slot)
                 }
                 servers[entry.slot].backend = Int32(route.slot)
+                servers[entry.slot].key = entry.key
                 servers[entry.slot].isUsable = entry.usable
                 if entry.connectionsMax > 0, !servers[entry.slot].isLimited { hasNewLimit = true }
                 servers[entry.slot].isLimited = entry.connectionsMax > 0
@@ -41,6 +42,7 @@ extension Worker {
                         isBackup: entry.isBackup, inFlight: servers[entry.slot].inFlight, upSinceMs: entry.upSinceMs))
             }
             backends[route.slot].balancer.update(standing, nowMs: nowMs, wallMs: wallMs)
+            updateStick(route)
             backends[route.slot].isLimited = route.servers.contains { $0.connectionsMax > 0 }
         }
         if hasNewLimit { countPresent() }
@@ -81,7 +83,8 @@ extension Worker {
         let limits = backends[backend].isLimited ? places : nil
         while true {
             let chosen = backends[backend].balancer.choose(
-                nowMs: nowMs, tried: sessions[slot].tried, key: sessions[slot].key, places: limits)
+                nowMs: nowMs, tried: sessions[slot].tried, key: sessions[slot].key,
+                preferred: backends[backend].stickName.hasBuffer ? sessions[slot].stuck : -1, places: limits)
             guard let chosen else { return backends[backend].balancer.isFull ? .full : .none }
             // Another worker may have taken the last place since.
             if takePlace(slot, chosen) { return .server(chosen) }

@@ -33,6 +33,8 @@ extension Worker {
         let buffer = backends[entry.slot].host.buffer
         backends[entry.slot].host = keep(entry.settings.name, buffer, at: 0)
         backends[entry.slot].keyName = keep(entry.settings.hashOn.name, buffer, at: Self.nameBytesMax)
+        let cookie = entry.settings.stickCookie?.name
+        backends[entry.slot].stickName = cookie.map { keep($0, buffer, at: 2 * Self.nameBytesMax) } ?? Stretch()
     }
 
     private static var nameBytesMax: Int { 256 }

@@ -6,6 +6,7 @@
 //   Worker+Clients   accept, read request heads, answer by ourselves, close
 //   Worker+Servers   choose, connect, retry, pool
 //   Worker+Keys      what a request's server is chosen by
+//   Worker+Sticking  the cookie that keeps a client with its server
 //   Worker+Requests  forward a request upwards
 //   Worker+Responses forward a response downwards, finish the exchange
 //   Worker+Preface   PROXY headers
@@ -42,6 +43,8 @@ struct Worker: ~Copyable {
     let sourceTable: SourceTable
     let sourceCounts: SourceCounts
     let sourceHash: SourceHash
+    /// Cookies that were made here.
+    var cookieCount: UInt64 = 0
     /// Keeps the words that `places` changes, for all workers.
     let placeTable: PlaceTable
     let places: Places

@@ -93,6 +93,11 @@ struct BackendState {
     var keyKind = RequestKey.none
     /// The name of the field or cookie that has it, in `host`'s buffer.
     var keyName = Stretch()
+    /// The name of the cookie that keeps clients with their servers, in `host`'s buffer; no buffer: there is none.
+    var stickName = Stretch()
+    var isStickSecure = false
+    var stickKeys: ContiguousArray<StickKey> = []
+    var stick = StickTable()
     /// The PROXY header that its servers get.
     var sendProxy: ProxyVersion?
     /// One of its servers has a limit.
@@ -132,6 +137,8 @@ struct BackendState {
         budget.adopt(settings.retries)
         retriesMax = settings.retries.max ?? -1
         replayBytesMax = settings.replayBytesMax
+        isStickSecure = settings.stickCookie?.isSecure ?? false
+        stickKeys = ContiguousArray(settings.stickCookie?.keys ?? [])
         outlierErrors = settings.outlier?.errors ?? 0
         countsStatus = settings.outlier?.countsStatus ?? false
     }

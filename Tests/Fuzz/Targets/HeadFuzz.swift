@@ -83,6 +83,16 @@ struct PlainHead {
 
     func values(_ name: String) -> [String] { fields.filter { $0.name == name }.map(\.value) }
 
+    /// The pairs of all Cookie lines.
+    var cookies: [(name: [UInt8], pair: [UInt8])] {
+        func trimmed(_ bytes: some Sequence<UInt8>) -> [UInt8] {
+            func blank(_ byte: UInt8) -> Bool { byte == 32 || byte == 9 }
+            return Array(Array(bytes.drop(while: blank)).reversed().drop(while: blank).reversed())
+        }
+        return values("cookie").flatMap { $0.utf8.split(separator: 59) }.map { trimmed($0) }.filter { !$0.isEmpty }
+            .map { (trimmed($0.prefix { $0 != 61 }), $0) }
+    }
+
     /// The elements of all of a list field's lines, in lower case.
     func elements(_ name: String) -> [String] {
         values(name).flatMap { $0.split(separator: ",") }.map { element in
@@ -163,10 +173,11 @@ enum RequestFuzz {
         _ head: RequestHead, _ table: FieldTable, _ plain: PlainHead, from: Stretch, _ stage: borrowing HeadStage
     ) throws {
         var writer = HeadWriter(stage.pool, stage.target)
-        stage.pool.store("b", stage.target, 16_000)
+        stage.pool.store("bs", stage.target, 16_000)
         Rewrite.request(
             head, table, stage.pool, from: from, peer: SocketAddress(high: 1 << 56, low: 0, port: 9, isIPv6: false),
-            host: Stretch(buffer: stage.target, start: 16_000, end: 16_001), into: &writer)
+            host: Stretch(buffer: stage.target, start: 16_000, end: 16_001),
+            ownCookie: Stretch(buffer: stage.target, start: 16_001, end: 16_002), into: &writer)
         guard !writer.overflowed, writer.at < 16_000 else { return }
         let written = try stage.written(writer.at)
         var again = FieldTable(max: 200)
@@ -193,6 +204,8 @@ enum RequestFuzz {
         for field in text.fields where named.contains(field.name) && !field.name.hasPrefix("x-forwarded-") {
             try require(kept.contains(field.name), "\(field.name) is forwarded, though Connection names it")
         }
+        let others = named.contains("cookie") ? [] : plain.cookies.filter { $0.name != [115] }.map(\.pair)
+        try require(text.cookies.map(\.pair) == others, "of cookies \(text.cookies) are forwarded, not \(others)")
     }
 }
 
