@@ -181,6 +181,12 @@ public final class DataPlane: Sendable {
         for mailbox in mailboxes { mailbox.post { $0.closeIdle = true } }
     }
 
+    /// Resets every client connection to one of these addresses (ports don't matter), whatever it is at: this node is about
+    /// to lose them, and who isn't told now would wait until its own patience is over.
+    public func abandon(_ addresses: [SocketAddress]) {
+        for mailbox in mailboxes { mailbox.post { $0.abandoned = addresses } }
+    }
+
     /// False when a worker hasn't read what it was told since the call before: it hangs, and its listeners with it.
     /// To be asked again after longer than a loop turn takes, such as a second.
     public func isResponsive() -> Bool {

@@ -352,12 +352,18 @@ final class GateBench {
     }
 
     /// A client's connection, under way.
-    func connect(_ host: String, port: UInt16 = 9000) throws -> Int32 {
+    /// - Parameter from: the client's port; 0: any.
+    func connect(_ host: String, port: UInt16 = 9000, from: UInt16 = 0) throws -> Int32 {
         enter(client)
         guard let address = SocketAddress(address: host, port: port) else {
             throw SystemError(call: "address", code: EINVAL)
         }
         let descriptor = try System.socket(address.family, SOCK_STREAM.rawValue)
+        if from > 0, let own = SocketAddress(address: address.isIPv6 ? "::" : "0.0.0.0", port: from) {
+            var yes: Int32 = 1
+            setsockopt(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &yes, 4)
+            try System.bind(descriptor, own)
+        }
         _ = address.withSockaddr { Glibc.connect(descriptor, $0, $1) }
         return descriptor
     }

@@ -3,6 +3,7 @@
 
 import Glibc
 import Gossip
+import Proxy
 import Testing
 
 @testable import Node
@@ -98,6 +99,53 @@ struct GateMoveTests {
         for connection in first { #expect(bench.talk(connection) == 1, "known from the kernel's own list") }
         for connection in second { #expect(bench.talk(connection) == 2, "forwarded") }
         for connection in first + second + third { Glibc.close(connection) }
+    }
+
+    @Test func aPortUsedAgainBelongsToItsLatestConnection() throws {
+        let bench = try bench()
+        defer { bench.close() }
+        let (a, b) = (bench.nodes[0], bench.nodes[1])
+        let first = try hosts.map { try bench.connect($0, from: 40_000) }
+        for connection in first { #expect(bench.talk(connection) == 1) }
+        _ = try bench.move(from: a, to: b)
+        for connection in first {
+            #expect(bench.talk(connection) == 1, "forwarded")
+            System.resetOnClose(connection)
+            Glibc.close(connection)
+        }
+        #expect(bench.live(10_000) { !$0.inside(a, "nft list ruleset").contains("40000") }, "forgotten")
+        let second = try hosts.map { try bench.connect($0, from: 40_000) }
+        for connection in second { #expect(bench.talk(connection) == 2) }
+        b.link?.forward(to: nil)
+        a.link?.forward(to: FlowRoute(MemberID(1)))
+        _ = try bench.move(from: b, to: a)
+        for connection in second { #expect(bench.talk(connection) == 2, "forwarded") }
+        for connection in second { Glibc.close(connection) }
+    }
+
+    /// Its acknowledgements of what the server still sends stay where it is.
+    @Test func aClientThatSaysNoMoreGoesOnListening() throws {
+        let bench = try bench()
+        defer { bench.close() }
+        let (a, b) = (bench.nodes[0], bench.nodes[1])
+        _ = try bench.move(from: a, to: b)
+        let listening = try hosts.map { try bench.connect($0) }
+        for connection in listening {
+            #expect(bench.talk(connection) == 2)
+            System.shutdownWrite(connection)
+        }
+        let set = "nft list set netdev \(GateTable.name(cluster: "bench", node: "1"))"
+        #expect(
+            bench.live(3000) { bench in
+                ["flows4", "flows6"].allSatisfy { !bench.inside(b, "\(set) \($0)").contains("9000") }
+            }, "remembered as closing only")
+        for word in 1...20 as ClosedRange<UInt8> {
+            for server in b.accepted { #expect(FenceSystem.write(server, [word]) == .moved(1)) }
+            for connection in listening {
+                #expect(bench.live(3000) { _ in FenceSystem.read(connection, max: 1) == .bytes([word]) })
+            }
+        }
+        for connection in listening { Glibc.close(connection) }
     }
 
     /// A drains to B, which drains to C: what C doesn't know B gets, and what B doesn't know A gets.

@@ -103,6 +103,24 @@ import Testing
         #expect(try plane.get()["connection"] == [])
     }
 
+    @Test("who outlasts a drain is told, if it came by an address that goes") func abandoned() throws {
+        let server = try TestServer { wire, _, log in
+            log.note(try wire.readMessage())
+            try wire.send("HTTP/1.1 200 OK\r\n\r\nhalf of what there is")
+            _ = try wire.readMessage()
+        }
+        let plane = try TestPlane([server.route])
+        let busy = try plane.connect()
+        try busy.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(try busy.readHead().startLine == "HTTP/1.1 200 OK")
+        #expect(try busy.read(21) == Array("half of what there is".utf8))
+        plane.plane.abandon([try #require(SocketAddress(address: "127.0.0.2", port: 0))])
+        #expect(!busy.isClosed(within: 50))
+        plane.plane.abandon([try #require(SocketAddress(address: "127.0.0.1", port: 0))])
+        #expect(busy.isClosed())
+        #expect(plane.figures { $0.connections == 0 }.connections == 0)
+    }
+
     @Test("beyond the limit of connections clients wait until one leaves") func limit() throws {
         let server = try TestServer.saying("hello")
         let plane = try TestPlane([server.route]) { $0.limits.connectionsMax = 2 }

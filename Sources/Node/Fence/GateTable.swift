@@ -46,6 +46,8 @@ struct GateTable: Sendable {
     /// Flows remembered in each family, and for how long after they began.
     static let flowsMax = 262_144
     static let flowsHours = 1
+    /// How long a flow is remembered after its client ended it, and after each packet that comes even then.
+    static let closingSeconds = 5
     /// As many as there may be members, once past each.
     static let hopsMax = 7
     /// Flows named in one line: about 1.5 ms, for which a line that opens may have to wait.
@@ -91,7 +93,7 @@ struct GateTable: Sendable {
             "add set netdev \(name) \(Self.said) { type mark; }",
             "add chain netdev \(name) move",
         ]
-        parts += families.map(addFlows)
+        parts += families.flatMap(addFlows)
         for (chain, hook) in [("in", "ingress"), ("out", "egress")] {
             parts.append(
                 "add chain netdev \(name) \(chain) { type filter hook \(hook) devices = { \(interfaces) } "
@@ -186,7 +188,8 @@ struct GateTable: Sendable {
     func keep(line: UInt32) -> String {
         var parts = ["flush chain netdev \(name) move"]
         for isIPv6 in families {
-            parts += ["delete set netdev \(name) \(flowSet(isIPv6))", addFlows(isIPv6)]
+            parts += [flowSet(isIPv6), closingSet(isIPv6)].map { "delete set netdev \(name) \($0)" }
+            parts += addFlows(isIPv6)
         }
         return (parts + [say(line)]).joined(separator: "; ")
     }
@@ -208,22 +211,35 @@ struct GateTable: Sendable {
 
     private func flowSet(_ isIPv6: Bool) -> String { isIPv6 ? "flows6" : "flows4" }
 
-    private func addFlows(_ isIPv6: Bool) -> String {
+    private func closingSet(_ isIPv6: Bool) -> String { isIPv6 ? "closing6" : "closing4" }
+
+    private func addFlows(_ isIPv6: Bool) -> [String] {
         let address = isIPv6 ? "ipv6_addr" : "ipv4_addr"
-        return
-            "add set netdev \(name) \(flowSet(isIPv6)) { type \(address) . inet_service . \(address) . inet_service; "
-            + "flags dynamic,timeout; timeout \(Self.flowsHours)h; size \(Self.flowsMax); }"
+        return [(flowSet(isIPv6), "\(Self.flowsHours)h"), (closingSet(isIPv6), "\(Self.closingSeconds)s")].map {
+            "add set netdev \(name) \($0) { type \(address) . inet_service . \(address) . inet_service; "
+                + "flags dynamic,timeout; timeout \($1); size \(Self.flowsMax); }"
+        }
     }
 
     /// What can't be remembered, since the set is full, is forwarded from its first packet on: so it is served
     /// elsewhere, and nothing breaks.
+    ///
+    /// A flow that its client ended is soon forgotten: the client may use the port again for a connection to another node,
+    /// whose packets would stay here. Packets may follow the end (acknowledgements of what the server still sends),
+    /// so it stays as long as they come.
     private func moveRules(_ ways: [Way]) -> [String] {
         var rules: [String] = []
         for isIPv6 in families {
             let ip = isIPv6 ? "ip6" : "ip"
             let key = "\(ip) saddr . tcp sport . \(ip) daddr . tcp dport"
-            rules.append("tcp flags & (syn | ack) == syn update @\(flowSet(isIPv6)) { \(key) } accept")
-            rules.append("\(key) @\(flowSet(isIPv6)) accept")
+            let (flows, closing) = ("@\(flowSet(isIPv6))", "@\(closingSet(isIPv6))")
+            rules += [
+                "tcp flags & (syn | ack) == syn update \(flows) { \(key) } accept",
+                "tcp flags & (fin | rst) != 0 \(key) \(flows) update \(closing) { \(key) } "
+                    + "update \(flows) { \(key) timeout 1s } accept",
+                "\(key) \(flows) accept",
+                "\(key) \(closing) update \(closing) { \(key) } accept",
+            ]
         }
         for (place, way) in zip(places, ways) {
             guard let target = way.target else {

@@ -266,6 +266,12 @@ final class LabScenarios {
     }
 
     private func terminate(_ leader: String) throws -> LabOutcome {
+        // Outlasts any drain, and neither side says anything: this client learns of the end only when it is told.
+        let silent = [
+            "--downloads", "1", "--bytes", "2", "--seconds", "600", "--websockets", "0", "--patience", "600000",
+        ]
+        let listener = try cluster.startStreams(silent)
+        try goOn(until: System.bootNanoseconds() + 1_000_000_000)
         let from = System.bootNanoseconds()
         try cluster.terminate(leader)
         try cluster.waitForOwner(besides: leader)
@@ -278,7 +284,10 @@ final class LabScenarios {
         var outcome = try outcome(.terminate, from: from, to: max(moved, System.bootNanoseconds() - 100_000_000))
         judge(&outcome, outageMs: nil, gapMs: 5, moves: 1)
         try lab.wait("\(leader) ends", seconds: 30) { cluster.hasEnded(leader) }
-        // What the end of the drain cut off is noticed by its client when that has lost its patience: not the next run's.
+        try lab.wait("a client that waits for its answer is told that none comes") { !listener.results().isEmpty }
+        let told = try cluster.stop(listener).first?.outcome.word ?? "nothing"
+        outcome.notes.append("who still waits for an answer then is told: \(told)")
+        // Others notice it when they have lost their patience: not in the next run.
         let noticed = System.bootNanoseconds() + 4_000_000_000
         if cluster.exitCode(leader) != 0 { outcome.broken.append("exit code \(cluster.exitCode(leader) ?? -1)") }
         try bringBack(leader)

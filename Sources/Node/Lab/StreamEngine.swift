@@ -36,6 +36,7 @@ enum Streams {
             .value("bytes", "N", "of each download (2 MiB)"),
             .value("seconds", "N", "that each download takes (10)"),
             .value("websockets", "N", "on /echo of the demo API (1)"),
+            .value("patience", "MS", "without a byte or an echo; then it has failed (3000)"),
         ],
         hidden: true,
         run: { given throws(UsageProblem) in
@@ -45,6 +46,7 @@ enum Streams {
             options.bytes = try given.integer("bytes", in: 1...(1 << 30)) ?? options.bytes
             options.seconds = try given.number("seconds", in: 0...3600) ?? options.seconds
             options.webSockets = try given.integer("websockets", in: 0...1000) ?? options.webSockets
+            options.patienceMs = try given.integer("patience", in: 1...3_600_000) ?? options.patienceMs
             return run(options)
         })
 
@@ -272,9 +274,12 @@ struct StreamEngine: ~Copyable {
     /// The download is over, or the stream has failed.
     private mutating func end(_ slot: Int, _ outcome: LoadOutcome) {
         guard clients[slot].state != .resting else { return }
-        // Of a WebSocket the outage begins with the first frame that didn't come back.
-        let began = clients[slot].awaited.first?.at ?? clients[slot].startedAt
-        note(clients[slot], from: clients[slot].isWebSocket ? began : clients[slot].startedAt, outcome)
+        var began = clients[slot].startedAt
+        if clients[slot].state == .echoing {
+            // Its outage begins with the first frame that didn't come back: now, where all of them had.
+            began = clients[slot].awaited.first?.at ?? System.bootNanoseconds()
+        }
+        note(clients[slot], from: began, outcome)
         if clients[slot].descriptor >= 0 { System.close(clients[slot].descriptor) }
         clients[slot].descriptor = -1
         clients[slot].generation &+= 1

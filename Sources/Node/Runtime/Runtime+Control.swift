@@ -36,6 +36,8 @@ struct Move {
     var phase: Phase
     /// The end of the present phase at the latest.
     var deadline: Instant
+    /// Clients that outlast the drain were told so.
+    var hasAbandoned = false
 }
 
 /// An operator who waits for a move.
@@ -57,6 +59,8 @@ extension Runtime {
     /// Idle clients are shed after this much of a drain: those that are busy have closed by then.
     private static var idleGrace: Duration { .milliseconds(500) }
     private static var keptAtLeast: Duration { .seconds(1) }
+    /// For the resets of those that outlast a drain to reach them, while this node may still send from the VIP.
+    private static var abandonGrace: Duration { .milliseconds(50) }
 
     // MARK: Operators
 
@@ -242,6 +246,8 @@ extension Runtime {
             // Clients that ask meanwhile are told to close; the silent ones are shed.
             if now >= current.startedAt.advanced(by: Self.idleGrace) { dataPlane.closeIdle() }
             guard dataPlane.connections == 0 || now >= current.deadline else { return }
+            // The address stays until they are gone (`elapseDrop`).
+            abandonClients()
             move?.phase = .moving
             move?.deadline = now.advanced(by: electionPatience)
             feed(.handover(to: current.target), now: now)
@@ -272,9 +278,19 @@ extension Runtime {
         // The kernel may have begun connections that no worker has seen yet (TCP_DEFER_ACCEPT).
         let isOver = dataPlane.connections == 0 && now >= (current.yieldedAt ?? now).advanced(by: Self.keptAtLeast)
         guard isOver || now >= current.deadline else { return }
+        if !isOver, !current.hasAbandoned {
+            move?.hasAbandoned = true
+            move?.deadline = now.advanced(by: Self.abandonGrace)
+            return abandonClients()
+        }
         feed(.drained, now: now)
         // Others may still need this node on the way to an earlier owner.
         if !current.thenExit || !core.keepsFlows { endMove(now: now) }
+    }
+
+    /// Whoever is still here reached this node at a VIP that is about to be another's.
+    private func abandonClients() {
+        dataPlane.abandon(configuration.vips.compactMap { SocketAddress(address: $0.host, port: 0) })
     }
 
     private func endMove(now: Instant) {

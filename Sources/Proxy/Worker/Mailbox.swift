@@ -32,6 +32,8 @@ struct Mail: Sendable {
     var routes: [BackendRoute]?
     var draining = false
     var closeIdle = false
+    /// Clients of these addresses are cut off, whatever they are at.
+    var abandoned: [SocketAddress] = []
     var stop = false
 
     /// Replaces settings that weren't taken yet. What they brought and these don't have is served out all the same.
@@ -82,6 +84,7 @@ final class Mailbox: Sendable {
             $0.content.leaving = []
             $0.content.routes = nil
             $0.content.closeIdle = false
+            $0.content.abandoned = []
             return taken
         }
     }

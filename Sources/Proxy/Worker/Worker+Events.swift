@@ -148,6 +148,7 @@ extension Worker {
         if let settings = mail.settings { install(settings) }
         if let routes = mail.routes { install(routes) }
         if mail.closeIdle { closeIdleSessions() }
+        if !mail.abandoned.isEmpty { abandonSessions(of: mail.abandoned) }
     }
 
     /// Closes clients that have no request. One that arrived unseen gets its answer first.
@@ -161,6 +162,18 @@ extension Worker {
             sessions[slot].isReadable = true
             if state == .idle { readRequest(slot) } else { readPreface(slot) }
             if sessions.isCurrent(slot, generation), sessions[slot].state == state { closeSession(slot) }
+        }
+    }
+
+    private mutating func abandonSessions(of addresses: [SocketAddress]) {
+        for slot in 0..<sessions.highWater where sessions.isTaken(slot) {
+            guard let local = System.localAddress(sessions[slot].descriptor),
+                addresses.contains(where: { $0.high == local.high && $0.low == local.low })
+            else { continue }
+            logCause(slot, .killed)
+            // A complete response isn't taken back; of anything else a mere end could be mistaken for a complete one.
+            if sessions[slot].state != .lingering { System.resetOnClose(sessions[slot].descriptor) }
+            closeSession(slot)
         }
     }
 
