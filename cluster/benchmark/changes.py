@@ -57,15 +57,17 @@ class Changes:
 
 
 def measure(bench):
-    """CPU per request of the workers, and of the whole process, with few servers, with many, and with many that change."""
+    """CPU per request of the workers, and of the whole process, with few servers, with many, and with many that change;
+    and what the same many cost the others, whose one thread does all of it."""
     small = next(load for load in loads.LOADS if load.name == "small")
     few = _start(bench, "few", FEW)
     many = _start(bench, "many", MANY)
+    others = _start_others(bench)
     time.sleep(3)
-    results = {"few": [], "many": [], "changing": []}
+    results = {"few": [], "many": [], "changing": [], **{name: [] for name in others}}
     made, failed, seconds = 0, 0, 0.0
     for _ in range(bench.given.rounds):
-        for name, process in (("few", few), ("many", many)):
+        for name, process in (("few", few), ("many", many), *others.items()):
             results[name].append(loads.measured(process, small, bench.given.seconds, bench.load_cores, bench.work))
         changes = Changes(many.status_port, MANY)
         changes.start()
@@ -75,7 +77,7 @@ def measure(bench):
         seconds += time.monotonic() - begun
         changes.stop()
         made, failed = made + changes.made, failed + changes.failed
-    bench.stop([few, many])
+    bench.stop([few, many, *others.values()])
     return {"rounds": results, "changesPerSecond": made / seconds, "changesFailed": failed}
 
 
@@ -87,13 +89,31 @@ def _start(bench, name, count):
     return process
 
 
+def _start_others(bench):
+    started = {}
+    for label, make in (("haproxy", proxies.start_haproxy), ("nginx", proxies.start_nginx)):
+        for name, count in (("few", FEW), ("many", MANY)):
+            process = make(
+                f"{label}-{name}", bench.work, [bench.proxy_core], proxies.Settings(servers=bench.addresses(count)))
+            bench.running.append(process)
+            started[f"{label} {name}"] = process
+    return started
+
+
 def say(found):
     print(f"\n{FEW} servers, {MANY}, and {MANY} with {found['changesPerSecond']:.0f} changes a second "
           f"({found['changesFailed']} failed):")
     base = found["rounds"]["few"]
-    for name, rounds in found["rounds"].items():
+    for name in ("few", "many", "changing"):
+        rounds = found["rounds"][name]
         workers, low, high = report.ratio(rounds, base, "worker_cpu")
         whole = report.ratio(rounds, base, "cpu")[0]
         print(f"  {name:<9} workers {report.median(rounds, 'worker_cpu'):6.2f} µs a request, "
               f"{workers:.2f} ({low:.2f}–{high:.2f}); with checks and control {report.median(rounds, 'cpu'):6.2f}, "
               f"{whole:.2f}")
+    for label in ("haproxy", "nginx"):
+        few, many = (found["rounds"][f"{label} {name}"] for name in ("few", "many"))
+        whole, low, high = report.ratio(many, few, "cpu")
+        checks = "" if label == "haproxy" else " (it doesn't check)"
+        print(f"  {label:<9} {report.median(few, 'cpu'):6.2f} and {report.median(many, 'cpu'):6.2f} µs, "
+              f"{whole:.2f} ({low:.2f}–{high:.2f}){checks}")

@@ -105,7 +105,7 @@ def start_nginx(name, work, on_cores, settings):
     if settings.mode == "http":
         http = f"""http {{
             {nginx_http(work, name)}
-            upstream api {{ {servers} keepalive 256; keepalive_requests 1000000000; }}
+            upstream api {{ {servers} keepalive {max(256, 2 * len(settings.servers))}; keepalive_requests 1000000000; }}
             server {{
                 listen 127.0.0.1:{port} backlog=4096 reuseport;
                 location / {{
