@@ -163,8 +163,10 @@ public enum Effect: Equatable, Sendable {
     case yield(order: UInt64)
     /// TCP packets for the VIP of no connection that began on this node go on to members that drain; nil: none do.
     case forward(to: FlowRoute?)
-    /// Servers, their admin states, weights or verdicts changed.
+    /// Servers came or went, or more changed of them than can be told one by one.
     case tableChanged
+    /// The admin state, weight or verdict of this one changed.
+    case serverChanged(ServerID)
     case answer(RequestID, Outcome)
     case note(Note)
     /// Probe this server at once: someone's connection to it failed.

@@ -50,28 +50,36 @@ enum ServerFigure: Int, CaseIterable {
 
 /// A fixed block of figures, shared by its writer and its readers for as long as either lives.
 final class Counters: @unchecked Sendable {
-    private static let serversAt = WorkerFigure.allCases.count
-    private static let perServer = ServerFigure.allCases.count
+    /// In words.
+    private static let cacheLine = 8
+    private static let serversAt = aligned(WorkerFigure.allCases.count)
+    /// Of a server's words.
+    fileprivate static let latencyAt = ServerFigure.allCases.count
+    /// A server's figures, the sum of its answers' times, and the buckets of those. Whole cache lines: a request counts in
+    /// two of them, and with many servers they come from memory.
+    fileprivate static let perServer = aligned(latencyAt + 1 + LatencyFigures.bucketCount)
     private static let frontendsAt = serversAt + perServer * ProxyLimits.serversMax
     private static let backendsAt = frontendsAt + FrontendFigure.allCases.count * ProxyLimits.frontendsMax
-    fileprivate static let latencyAt = backendsAt + BackendFigure.allCases.count * ProxyLimits.backendsMax
-    /// A server's buckets, and the sum of its times behind them.
-    fileprivate static let perLatency = LatencyFigures.bucketCount + 1
-    private static let count = latencyAt + perLatency * ProxyLimits.serversMax
+    private static let count = backendsAt + BackendFigure.allCases.count * ProxyLimits.backendsMax
 
+    private let block: UnsafeMutableRawPointer
     private let words: UnsafeMutablePointer<Atomic<Int>>
 
     init() {
         // Zeroed by the kernel page by page as they are used: most servers' places never are.
-        guard let block = calloc(Self.count, MemoryLayout<Atomic<Int>>.stride) else {
+        guard let block = calloc(Self.count + Self.cacheLine, MemoryLayout<Atomic<Int>>.stride) else {
             preconditionFailure("no memory for counters")
         }
-        words = block.bindMemory(to: Atomic<Int>.self, capacity: Self.count)
+        self.block = block
+        words = block.alignedUp(toMultipleOf: Self.cacheLine * MemoryLayout<Atomic<Int>>.stride)
+            .bindMemory(to: Atomic<Int>.self, capacity: Self.count)
     }
 
     deinit {
-        free(words)
+        free(block)
     }
+
+    private static func aligned(_ words: Int) -> Int { (words + cacheLine - 1) / cacheLine * cacheLine }
 
     /// What the writing thread uses; valid while the block lives.
     var writer: CounterWriter { CounterWriter(words: words) }
@@ -79,6 +87,9 @@ final class Counters: @unchecked Sendable {
     fileprivate static func index(_ figure: ServerFigure, _ slot: Int) -> Int {
         serversAt + slot * perServer + figure.rawValue
     }
+
+    /// The sum of a server's times, and its buckets behind it.
+    fileprivate static func latency(ofServer slot: Int) -> Int { serversAt + slot * perServer + latencyAt }
 
     fileprivate static func index(_ figure: FrontendFigure, _ slot: Int) -> Int {
         frontendsAt + slot * FrontendFigure.allCases.count + figure.rawValue
@@ -109,11 +120,11 @@ final class Counters: @unchecked Sendable {
     /// Adds a server's times to `figures`.
     func add(to figures: inout LatencyFigures, slot: Int) {
         precondition(slot < ProxyLimits.serversMax)
-        let place = Self.latencyAt + slot * Self.perLatency
+        let place = Self.latency(ofServer: slot)
+        figures.sumUs += UInt64(words[place].load(ordering: .relaxed))
         for bucket in 0..<LatencyFigures.bucketCount {
-            figures.counts[bucket] += UInt64(words[place + bucket].load(ordering: .relaxed))
+            figures.counts[bucket] += UInt64(words[place + 1 + bucket].load(ordering: .relaxed))
         }
-        figures.sumUs += UInt64(words[place + LatencyFigures.bucketCount].load(ordering: .relaxed))
     }
 
     /// Adds this block's figures (those of servers excepted) to `figures`.
@@ -178,9 +189,9 @@ struct CounterWriter {
 
     /// Counts an answer of a server, by how long it took.
     @inline(__always) func answered(slot: Int, us: UInt64) {
-        let place = Counters.latencyAt + slot * Counters.perLatency
-        add(place + LatencyFigures.bucket(us: us), 1)
-        add(place + LatencyFigures.bucketCount, Int(us))
+        let place = Counters.latency(ofServer: slot)
+        add(place, Int(us))
+        add(place + 1 + LatencyFigures.bucket(us: us), 1)
     }
 
     func set(_ figure: WorkerFigure, _ value: Int) { words[figure.rawValue].store(value, ordering: .releasing) }

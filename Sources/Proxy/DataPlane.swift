@@ -111,7 +111,7 @@ public final class DataPlane: Sendable {
             try shared.slots.adopt(settings, workers: mailboxes.count, usage: usage)
             if let table, table.version > shared.table?.version ?? 0 { shared.table = table }
             let routes = shared.routes()
-            limitPlaces(routes)
+            limitPlaces(routes.lazy.flatMap(\.servers))
             for frontend in shared.slots.frontendSlots {
                 places.places.limit(.frontend(frontend.slot), to: frontend.settings.connectionsMax ?? 0)
             }
@@ -121,7 +121,7 @@ public final class DataPlane: Sendable {
                 let fresh = shared.slots.settings(forWorker: index)
                 mailbox.post {
                     $0.replace(fresh)
-                    $0.routes = routes
+                    $0.replace(routes)
                 }
             }
         }
@@ -156,19 +156,26 @@ public final class DataPlane: Sendable {
     public func publish(_ table: RoutingTable) {
         // Under the lock, so that what workers get last is what is newest.
         shared.withLock { shared in
-            if let last = shared.table, table.version <= last.version { return }
+            let last = shared.table
+            if let last, table.version <= last.version { return }
             shared.table = table
+            if let last,
+                let changes = shared.servers.changes(from: last, to: table, backends: shared.slots.backendSlots)
+            {
+                guard !changes.isEmpty else { return }
+                limitPlaces(changes.lazy.map(\.entry))
+                for mailbox in mailboxes { mailbox.post { $0.add(changes) } }
+                return
+            }
             let routes = shared.routes()
-            limitPlaces(routes)
+            limitPlaces(routes.lazy.flatMap(\.servers))
             log.setNames(shared.names)
-            for mailbox in mailboxes { mailbox.post { $0.routes = routes } }
+            for mailbox in mailboxes { mailbox.post { $0.replace(routes) } }
         }
     }
 
-    private func limitPlaces(_ routes: [BackendRoute]) {
-        for server in routes.lazy.flatMap(\.servers) {
-            places.places.limit(.server(server.slot), to: server.connectionsMax)
-        }
+    private func limitPlaces(_ servers: some Sequence<RouteEntry>) {
+        for server in servers { places.places.limit(.server(server.slot), to: server.connectionsMax) }
     }
 
     /// While draining, every response tells its client to close the connection.

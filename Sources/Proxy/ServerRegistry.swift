@@ -20,15 +20,39 @@ struct ServerRegistry: Sendable {
         return backends.map { backend in
             let routes = table.backends.first { $0.name == backend.name }?.servers ?? []
             let servers = routes.compactMap { route in
-                slot(of: route.id, version: table.version).map {
-                    RouteEntry(
-                        slot: $0, key: keys[$0], address: route.address, weight: route.weight, usable: route.usable,
-                        isBackup: route.isBackup, upSinceMs: route.upSinceMs,
-                        connectionsMax: route.connectionsMax)
-                }
+                slot(of: route.id, version: table.version).map { entry(route, $0) }
             }
             return BackendRoute(slot: backend.slot, servers: servers)
         }
+    }
+
+    /// What is new in a table that names the same servers as the last one in the same order; nil when it doesn't, or when
+    /// telling all is as good.
+    func changes(
+        from last: RoutingTable, to table: RoutingTable, backends: [(name: String, slot: Int)]
+    ) -> [RouteChange]? {
+        guard last.backends.count == table.backends.count else { return nil }
+        var changes: [RouteChange] = []
+        for (old, new) in zip(last.backends, table.backends) {
+            guard old.name == new.name, old.servers.count == new.servers.count else { return nil }
+            for number in new.servers.indices where new.servers[number] != old.servers[number] {
+                let route = new.servers[number]
+                guard route.id == old.servers[number].id, changes.count < Self.changesMax else { return nil }
+                guard let slot = slots[route.id], let backend = backends.first(where: { $0.name == new.name }) else {
+                    continue
+                }
+                changes.append(RouteChange(slot: backend.slot, number: number, entry: entry(route, slot)))
+            }
+        }
+        return changes
+    }
+
+    private static var changesMax: Int { 64 }
+
+    private func entry(_ route: ServerRoute, _ slot: Int) -> RouteEntry {
+        RouteEntry(
+            slot: slot, key: keys[slot], address: route.address, weight: route.weight, usable: route.usable,
+            isBackup: route.isBackup, upSinceMs: route.upSinceMs, connectionsMax: route.connectionsMax)
     }
 
     private mutating func slot(of id: String, version: UInt64) -> Int? {

@@ -184,7 +184,7 @@ struct TranscriptWorld {
                 words += "; from \(text.name(detour.from)) \(detour.to.map { "to \(text.name($0))" } ?? "nowhere")"
             }
             say(node, "forwards unknown connections to \(words)")
-        case .tableChanged: break
+        case .tableChanged, .serverChanged: break
         case .answer(let request, let outcome): say(node, "answers change \(request.number): \(text.tell(outcome))")
         case .note(let note): say(node, "\(note.kind.rawValue): \(note.text)")
         case .probeNow(let server): say(node, "probes \(server) at once")

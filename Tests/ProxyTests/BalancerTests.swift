@@ -264,7 +264,7 @@ extension Balancer {
         var balancer = make([1, 2, 1])
         _ = balancer.next(5)
         balancer.virtualTime += 1 << 61
-        for index in balancer.candidates.indices { balancer.candidates[index].turn += 1 << 61 }
+        for place in balancer.heap.indices { balancer.heap[place].turn += 1 << 61 }
         for _ in 0..<3 { #expect(balancer.next(4) == [10: 1, 11: 2, 12: 1]) }
         #expect(balancer.virtualTime < 1 << 50)
     }

@@ -312,7 +312,7 @@ final class ClusterWorld {
         case .drop(let order): commandFence(node, .drop(order: order))
         case .yield(let order): commandFence(node, .yield(order: order))
         case .forward(let route): commandFence(node, .forward(to: route))
-        case .tableChanged: break
+        case .tableChanged, .serverChanged: break
         case .answer(let request, let outcome): answered(request, outcome, node)
         case .note(let note):
             if note.kind == .termStarted { campaigns += 1 }

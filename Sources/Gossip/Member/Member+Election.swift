@@ -158,7 +158,7 @@ extension Member {
             peers[peer.index].matchIndex = 0
             peers[peer.index].transfer = nil
         }
-        verdictsDue = true
+        dueVerdicts.insertAll()
         appendAsLeader(.establish, request: nil)
         sendAppends(now: now)
         adoptProposals(now: now)

@@ -23,10 +23,12 @@ extension Member {
         isReachStale = false
         var reached = 0
         var reachable = 0
-        for server in servers where table[server]?.admin != .maint {
+        for server in servers {
+            let record = table[server]
+            if record?.admin == .maint { continue }
             let isMine = views[me.index][server]?.health.answers == true
             if isMine { reached += 1 }
-            let isAgreed = table[server]?.health.answers == true
+            let isAgreed = record?.health.answers == true
             if isMine || isAgreed || views.contains(where: { $0[server]?.health.answers == true }) {
                 reachable += 1
             }

@@ -21,7 +21,8 @@ extension Member {
         if boot > views[peer.index].boot {
             // What it saw before its restart is no view any more: it has no say until it looked again.
             views[peer.index] = View(boot: boot)
-            viewsChanged()
+            dueVerdicts.insertAll()
+            isReachStale = true
         }
     }
 
@@ -62,7 +63,7 @@ extension Member {
             let isAlive = isAlive(peer, now: now)
             guard isAlive != peers[peer.index].wasAlive else { continue }
             peers[peer.index].wasAlive = isAlive
-            verdictsDue = true
+            dueVerdicts.insertAll()
             note(isAlive ? .peerUp : .peerDown, "\(configuration.name(peer)) is \(isAlive ? "there" : "silent")")
         }
     }
@@ -125,7 +126,9 @@ extension Member {
 
     mutating func observe(_ observations: [Observation], now: Instant) {
         let before = views[me.index].version
-        for observation in observations where views[me.index].observe(observation) { viewsChanged() }
+        for observation in observations where views[me.index].observe(observation) {
+            viewChanged(of: observation.server)
+        }
         for delta in views[me.index].deltas(origin: me, after: before, bytesMax: Self.viewBytesMax) {
             broadcast(.views(delta))
         }
@@ -133,11 +136,14 @@ extension Member {
 
     mutating func receive(_ delta: ViewDelta, now: Instant) {
         guard delta.origin != me, views.indices.contains(delta.origin.index) else { return }
-        if views[delta.origin.index].merge(delta) { viewsChanged() }
+        let boot = views[delta.origin.index].boot
+        guard views[delta.origin.index].merge(delta) else { return }
+        if delta.boot != boot { dueVerdicts.insertAll() }
+        for entry in delta.entries { viewChanged(of: entry.server) }
     }
 
-    private mutating func viewsChanged() {
-        verdictsDue = true
+    private mutating func viewChanged(of server: ServerID) {
+        dueVerdicts.insert(server)
         isReachStale = true
     }
 
@@ -149,23 +155,23 @@ extension Member {
     /// As leader: where a majority of the members heard from says otherwise than the table, the table follows.
     mutating func decideVerdicts(now: Instant) {
         guard role == .leader, storageFault == nil else {
-            verdictsDue = false
+            dueVerdicts.removeAll()
             return
         }
         guard mayDecide else { return }
-        verdictsDue = false
+        let due = dueVerdicts.take(of: servers)
         let uncommitted = Int(log.lastIndex - appliedIndex)
         let live = peers.indices.map { MemberID($0) }.filter { isAlive($0, now: now) }
         let pending = log.entries.suffix(uncommitted).compactMap(\.command.verdict)
         var proposed = 0
-        for server in servers {
+        for server in due {
             guard let (health, reason) = majorityView(of: server, live: live),
                 pending.last(where: { $0.server == server })?.health ?? table[server]?.health ?? .unknown != health
             else { continue }
             appendAsLeader(.verdict(server, health, reason: reason, atMs: wallClockMs), request: nil)
             proposed += 1
             if proposed == 64 {
-                verdictsDue = true
+                dueVerdicts.insertAll()
                 break
             }
         }
@@ -235,5 +241,13 @@ extension Command {
     var verdict: (server: ServerID, health: Health)? {
         if case .verdict(let server, let health, _, _) = self { return (server, health) }
         return nil
+    }
+
+    /// The one server that it changes; nil when it makes one come or go, or is about a backend.
+    var changedServer: ServerID? {
+        switch self {
+        case .setAdmin(let server, _), .setWeight(let server, _), .verdict(let server, _, _, _): server
+        case .establish, .add, .remove, .scale: nil
+        }
     }
 }

@@ -47,7 +47,7 @@ extension Member {
         }
     }
 
-    private func isServer(_ id: ServerID) -> Bool { servers.contains(id) }
+    private func isServer(_ id: ServerID) -> Bool { servers.hasSorted(id) }
 
     private func unknown(_ id: ServerID) -> String {
         let names = servers.prefix(20).map(\.description).joined(separator: ", ")

@@ -174,7 +174,8 @@ extension Member {
     // MARK: Apply
 
     private mutating func applyCommitted(now: Instant) {
-        var changed = false
+        var changed: [ServerID] = []
+        var hasNewSet = false
         var hadLater = false
         while appliedIndex < commitIndex, let entry = log[appliedIndex + 1] {
             let before = table.digest
@@ -182,12 +183,12 @@ extension Member {
             appliedIndex = entry.index
             if entry.command.wireVersion > WireVersion.oldest { hadLater = true }
             if table.digest != before {
-                changed = true
+                if let server = entry.command.changedServer { changed.append(server) } else { hasNewSet = true }
                 describe(entry.command)
             }
             applied(entry, outcome, now: now)
         }
-        if changed { tableChanged() }
+        if hasNewSet { tableChanged() } else { for server in changed { serverChanged(server) } }
         // Once nothing of a later version is in the table, nothing of it stays on disk either: that is the way back.
         if hadLater, table.wireVersion == WireVersion.oldest { return takeSnapshot(trailing: 0) }
         if appliedIndex > log.baseIndex + UInt64(Limits.logEntriesMax) { takeSnapshot(trailing: Self.trailingEntries) }
@@ -204,9 +205,16 @@ extension Member {
     mutating func tableChanged() {
         servers = table.servers(configured: configuration.servers)
         for index in views.indices { views[index].keep(only: servers) }
-        verdictsDue = true
+        dueVerdicts.insertAll()
         isReachStale = true
         emit(.tableChanged)
+    }
+
+    /// The same for one server, whose record isn't new: what comes of it doesn't grow with the number of servers.
+    private mutating func serverChanged(_ server: ServerID) {
+        dueVerdicts.insert(server)
+        isReachStale = true
+        emit(.serverChanged(server))
     }
 
     private mutating func describe(_ command: Command) {

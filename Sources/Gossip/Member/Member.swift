@@ -165,7 +165,7 @@ public struct Member: Sendable {
     var nextDigest: Instant
     var wallClockMs: Int64 = 0
     var suspected: [(server: ServerID, at: Instant)] = []
-    var verdictsDue = false
+    var dueVerdicts = DueVerdicts()
 
     // Proposals
     var proposals: [Proposal] = []
@@ -295,7 +295,7 @@ public struct Member: Sendable {
         }
         if now >= nextDigest { sendDigests(now: now) }
         resendProposals(now: now)
-        if verdictsDue { decideVerdicts(now: now) }
+        if !dueVerdicts.isEmpty { decideVerdicts(now: now) }
         endDrain(now: now)
         forwardFlows(now: now)
         renewHold(now: now)

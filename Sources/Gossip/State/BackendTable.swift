@@ -51,10 +51,11 @@ public struct BackendTable: Equatable, Sendable {
     public func scaling(of backend: String) -> Scaling? { scalings.first { $0.backend == backend }?.scaling }
 
     /// The servers in use: the file's and those added, without the removed ones. Sorted.
+    /// - Parameter configured: sorted.
     public func servers(configured: [ServerID]) -> [ServerID] {
-        let kept = configured.filter { !(self[$0]?.isRemoved ?? false) }
-        let added = records.filter { $0.address != nil && !$0.isRemoved }.map(\.id)
-        let extra = added.filter { !kept.contains($0) }
+        let removed = records.filter(\.isRemoved).map(\.id)
+        let kept = removed.isEmpty ? configured : configured.filter { !removed.hasSorted($0) }
+        let extra = records.filter { $0.address != nil && !$0.isRemoved && !kept.hasSorted($0.id) }.map(\.id)
         return extra.isEmpty ? kept : (kept + extra).sorted()
     }
 
@@ -156,6 +157,14 @@ extension Array {
             if belongsBefore(self[middle]) { low = middle + 1 } else { high = middle }
         }
         return low
+    }
+}
+
+extension [ServerID] {
+    /// Whether it has that one: by binary search in an array that is sorted.
+    func hasSorted(_ id: ServerID) -> Bool {
+        let place = partitioningIndex { $0 < id }
+        return place < count && self[place] == id
     }
 }
 

@@ -50,7 +50,7 @@ extension Runtime {
             heldServers = held
             return refuseReload("\(error)")
         }
-        (routes, servers, areServersStale) = (table, freshServers, true)
+        (routes, servers, staleServers) = (table, freshServers, .all)
         rekey(fresh)
         readdress(fresh)
         after.nodes = configuration.nodes

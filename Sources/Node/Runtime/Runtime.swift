@@ -93,8 +93,8 @@ final class Runtime {
     var answersClients = true
     /// What workers were told last.
     var routes = RoutingTable(version: 0, backends: [])
-    /// Servers, or this node's view of one, changed: workers and checks are told at the end of the turn.
-    var areServersStale = true
+    /// Of whom workers and checks are told at the end of the turn.
+    var staleServers = StaleServers.all
     var counters = StatusReport.Elections()
     var writes = StatusReport.Storage()
     /// The durable write that is being timed.
@@ -261,7 +261,7 @@ final class Runtime {
         watchTenure(now: now)
         takeProbeChanges(now: now)
         takeAdminRequests(now: now)
-        if areServersStale { tellServers(now: now) }
+        tellServers(now: now)
         // Before the reports, which hold the new events too: a stream that begins now gets each once.
         publishEvents(now: now)
         showPage(now: now)
@@ -303,7 +303,8 @@ final class Runtime {
         case .forward(let route): fence?.forward(to: route)
         case .tableChanged:
             servers = ServerList(configuration: configuration, table: core.table)
-            areServersStale = true
+            staleServers = .all
+        case .serverChanged(let id): serverChanged(id)
         case .answer(let request, let outcome): answer(request, outcome, now: now)
         case .note(let note): record(note, now: now)
         case .probeNow(let server): prober.probeNow(server.description, now: now.nanoseconds)
@@ -405,31 +406,13 @@ final class Runtime {
     private func takeProbeChanges(now: Instant) {
         let changes = prober.takeChanges()
         guard !changes.isEmpty else { return }
-        areServersStale = true
         let observations = changes.compactMap { change in
             ServerID(change.id).map {
                 Observation(server: $0, health: change.verdict.health, reason: change.reason)
             }
         }
+        for place in observations.compactMap({ servers.place(of: $0.server) }) { staleServers.insert(place) }
         feed(.observed(observations), now: now)
-    }
-
-    /// Tells workers and checks which servers there are and which of them are usable.
-    private func tellServers(now: Instant) {
-        areServersStale = false
-        prober.setTargets(servers.probeTargets(configuration: configuration), now: now.nanoseconds)
-        routes = freshRoutes(of: servers)
-        dataPlane.publish(routes)
-        tellPanics()
-    }
-
-    /// What workers are to be told of these servers.
-    func freshRoutes(of servers: ServerList) -> RoutingTable {
-        let table = servers.routes(version: routes.version + 1) { name in
-            let verdict = self.prober.view(of: name)?.verdict
-            return verdict == .down || verdict == .drain
-        }
-        return heldServers.complete(table, of: servers)
     }
 
     private func publishEvents(now: Instant) {

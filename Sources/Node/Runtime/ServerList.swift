@@ -1,5 +1,6 @@
 // ServerList: the servers in use on this node: the file's, changed by what the cluster agreed at run time.
-// Made anew whenever the backend table changes; everything that asks "which servers?" asks this.
+// Made anew whenever servers come or go, changed in place when one of them does; everything that asks "which servers?"
+// asks this.
 
 import Gossip
 import Proxy
@@ -11,6 +12,8 @@ struct ActiveServer: Sendable, Equatable {
     let name: String
     let address: SocketAddress
     let weight: Int
+    /// The weight that it has unless an operator gave it another.
+    let ownWeight: Int
     let isBackup: Bool
     /// From this node, 0: any number.
     let connectionsMax: Int
@@ -37,10 +40,11 @@ struct Panic: Sendable, Equatable {
     /// nil when there is no reason for one.
     /// - Parameter threshold: percent; nil: never.
     init?(_ servers: [ActiveServer], threshold: Int?) {
+        guard let threshold else { return nil }
         let ready = servers.filter { $0.admin == .ready && $0.health != .drain && $0.weight > 0 }
         // A server that wasn't checked yet has the benefit of the doubt: a start is no panic.
         let doubtful = ready.count { $0.health != .down }
-        guard let threshold, !ready.isEmpty, doubtful * 100 < threshold * ready.count else { return nil }
+        guard !ready.isEmpty, doubtful * 100 < threshold * ready.count else { return nil }
         (up, self.ready, self.threshold) = (ready.count { $0.health == .up }, ready.count, threshold)
     }
 
@@ -54,15 +58,24 @@ struct Panic: Sendable, Equatable {
 }
 
 struct ServerList: Sendable, Equatable {
+    /// Where a server is: its backend, and its number within it.
+    struct Place: Sendable, Hashable {
+        let backend: Int
+        let number: Int
+    }
+
     /// By backend, in the file's order; within one the file's servers first, then the added ones by name.
     private(set) var backends: [[ActiveServer]] = []
     /// The backends' names.
     let names: [String]
     /// By backend: so few servers are up that the verdicts aren't believed. What it came from, for people.
     private(set) var panics: [Panic?] = []
+    /// By backend: the percentage that makes a panic.
+    private let thresholds: [Int?]
 
     init(configuration: Configuration, table: BackendTable) {
         names = configuration.backends.map(\.name)
+        thresholds = configuration.backends.map(\.resilience.panicThreshold)
         let added = table.records.filter { $0.address != nil && !$0.isRemoved }
         backends = configuration.backends.map { backend in
             var servers: [ActiveServer] = []
@@ -76,10 +89,9 @@ struct ServerList: Sendable, Equatable {
                         id, address, weight: server.weight, isBackup: server.isBackup,
                         connectionsMax: server.maxConnections ?? backend.capacity.maxConnections, record))
             }
-            for record in added where record.id.backend == backend.name {
-                guard let address = record.address.flatMap({ SocketAddress($0) }),
-                    !servers.contains(where: { $0.id == record.id })
-                else { continue }
+            let named = Set(servers.map(\.id))
+            for record in added where record.id.backend == backend.name && !named.contains(record.id) {
+                guard let address = record.address.flatMap({ SocketAddress($0) }) else { continue }
                 servers.append(
                     Self.server(
                         record.id, address, weight: 1, isBackup: false, connectionsMax: backend.capacity.maxConnections,
@@ -87,7 +99,7 @@ struct ServerList: Sendable, Equatable {
             }
             return servers
         }
-        panics = zip(configuration.backends, backends).map { Panic($1, threshold: $0.resilience.panicThreshold) }
+        panics = zip(thresholds, backends).map { Panic($1, threshold: $0) }
     }
 
     private static func server(
@@ -95,10 +107,27 @@ struct ServerList: Sendable, Equatable {
         _ record: ServerRecord?
     ) -> ActiveServer {
         ActiveServer(
-            id: id, name: id.description, address: address, weight: record?.weight ?? weight, isBackup: isBackup,
-            connectionsMax: connectionsMax ?? 0, admin: record?.admin ?? .ready, health: record?.health ?? .unknown,
+            id: id, name: id.description, address: address, weight: record?.weight ?? weight, ownWeight: weight,
+            isBackup: isBackup, connectionsMax: connectionsMax ?? 0, admin: record?.admin ?? .ready,
+            health: record?.health ?? .unknown,
             reason: record?.reason ?? "",
             sinceMs: record?.sinceMs ?? 0)
+    }
+
+    func place(of id: ServerID) -> Place? {
+        guard let backend = names.firstIndex(of: id.backend) else { return nil }
+        return backends[backend].firstIndex { $0.id == id }.map { Place(backend: backend, number: $0) }
+    }
+
+    /// What was agreed about a server that stays is new: what comes of it for that one alone.
+    /// - Returns: where it is; nil when it isn't in use.
+    mutating func update(_ id: ServerID, _ record: ServerRecord?) -> Place? {
+        guard let place = place(of: id) else { return nil }
+        let old = backends[place.backend][place.number]
+        backends[place.backend][place.number] = Self.server(
+            id, old.address, weight: old.ownWeight, isBackup: old.isBackup, connectionsMax: old.connectionsMax, record)
+        panics[place.backend] = Panic(backends[place.backend], threshold: thresholds[place.backend])
+        return place
     }
 
     /// What the data plane may use: in a panic all that are ready and were checked; otherwise verdict up, admin state ready, and this node's own view neither down nor to be drained.
@@ -109,16 +138,22 @@ struct ServerList: Sendable, Equatable {
             backends: names.indices.map { index in
                 BackendRoutes(
                     name: names[index],
-                    servers: backends[index].map { server in
-                        ServerRoute(
-                            id: server.name, address: server.address, weight: server.weight,
-                            usable: panics[index] == nil
-                                ? server.health == .up && server.admin == .ready && !isOutHere(server.name)
-                                : server.isJudged,
-                            isBackup: server.isBackup, upSinceMs: server.health == .up ? server.sinceMs : 0,
-                            connectionsMax: server.connectionsMax)
-                    })
+                    servers: backends[index].map { route($0, isPanicking: panics[index] != nil, isOutHere) })
             })
+    }
+
+    /// The same for one server.
+    func route(at place: Place, isOutHere: (String) -> Bool) -> ServerRoute {
+        route(backends[place.backend][place.number], isPanicking: panics[place.backend] != nil, isOutHere)
+    }
+
+    private func route(_ server: ActiveServer, isPanicking: Bool, _ isOutHere: (String) -> Bool) -> ServerRoute {
+        ServerRoute(
+            id: server.name, address: server.address, weight: server.weight,
+            usable: isPanicking
+                ? server.isJudged : server.health == .up && server.admin == .ready && !isOutHere(server.name),
+            isBackup: server.isBackup, upSinceMs: server.health == .up ? server.sinceMs : 0,
+            connectionsMax: server.connectionsMax)
     }
 
     /// What this node probes.

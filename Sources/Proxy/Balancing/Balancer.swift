@@ -43,12 +43,10 @@ struct Balancer {
         let weight: Int32
         /// Its weight as slow start has it, times 100.
         var share: Int32
-        /// Its next turn in virtual time.
+        /// Its next turn in virtual time, as of when the heap was made.
         var turn: Int64 = 0
         /// Requests in flight from this worker.
         var inFlight: Int32
-        /// In the heap; -1 when it isn't there.
-        var place: Int32 = -1
         /// Milliseconds; 0 when it isn't avoided.
         var avoidUntilMs: UInt64 = 0
         /// Failed connections in a row.
@@ -64,8 +62,12 @@ struct Balancer {
     let balance: Balance
     /// Servers that can be used, in the table's order.
     var candidates: ContiguousArray<Candidate> = []
-    /// Indices of those in use; empty for a balance that has no need of it.
-    var heap: ContiguousArray<Int32> = []
+    /// Their slots, for themselves: with many servers most candidates aren't in the processor's cache when they are chosen.
+    private var slots: ContiguousArray<Int32> = []
+    /// Those in use; empty for a balance that has no need of it.
+    var heap: ContiguousArray<Turn> = []
+    /// By candidate: its place in the heap when that was made, and with `leastConnections` now; -1: it isn't there.
+    var places: ContiguousArray<Int32> = []
     /// No other server is usable, so backups are.
     private(set) var usesBackups = false
     /// Whether the last `choose` found a server that had no place left, and none that had.
@@ -108,6 +110,7 @@ struct Balancer {
     /// Replaces the servers. Those that stay keep their standing. In the same order on every node.
     /// - Parameter wallMs: the time of day, milliseconds since 1970, which tells how long a server has been up.
     mutating func update(_ servers: ContiguousArray<Server>, nowMs: UInt64, wallMs: Int64) {
+        collectTurns()
         usesBackups = !servers.contains { $0.isReady && !$0.isBackup }
         var updated: ContiguousArray<Candidate> = []
         updated.reserveCapacity(servers.count)
@@ -115,6 +118,8 @@ struct Balancer {
             updated.append(candidate(server, number: updated.count, nowMs: nowMs, wallMs: wallMs))
         }
         candidates = updated
+        slots.removeAll(keepingCapacity: true)
+        for candidate in candidates { slots.append(candidate.slot) }
         hasReserve = candidates.contains { $0.isBackup != usesBackups }
         indexSlots()
         recount(nowMs)
@@ -128,6 +133,24 @@ struct Balancer {
                 HashRing.Member(slot: Int32(server.slot), key: server.key, weight: Int32(server.weight)))
         }
         ring.update(members)
+    }
+
+    /// Takes over what is new of one server that stays as ready as it was, such as its weight, without a look at the others.
+    /// - Returns: false, with nothing changed, when others have to be looked at: then `update` is for it.
+    mutating func reweigh(_ server: Server, nowMs: UInt64, wallMs: Int64) -> Bool {
+        guard balance != .hash, server.isReady, let index = index(of: server.slot),
+            candidates[index].key == server.key, candidates[index].isBackup == server.isBackup
+        else { return false }
+        let place = placeInHeap(index)
+        if let place { candidates[index].turn = heap[place].turn }
+        let old = candidates[index]
+        candidates[index] = candidate(server, number: index, nowMs: nowMs, wallMs: wallMs)
+        candidates[index].inFlight = old.inFlight
+        if isInUse(index) { shareSum += Int(candidates[index].share) - Int(old.share) }
+        if candidates[index].rampEndMs != 0 { dueMs = min(dueMs, nowMs + rampStepMs) }
+        areSumsStale = true
+        if let place { replace(at: place, by: index) }
+        return true
     }
 
     private func candidate(_ server: Server, number: Int, nowMs: UInt64, wallMs: Int64) -> Candidate {
@@ -210,7 +233,7 @@ struct Balancer {
         if preferred >= 0, let index = index(of: Int(preferred)), isInUse(index), isOpen(index, closed) {
             return Int(preferred)
         }
-        if let found = choose(key, closed) { return Int(candidates[found].slot) }
+        if let found = choose(key, closed) { return Int(slots[found]) }
         // A full one will have a place sooner than one that fails answers, and than a backup is wanted.
         if places != nil, hasFull(closed) {
             isFull = true
@@ -218,11 +241,11 @@ struct Balancer {
         }
         if closed.avoids {
             closed.avoids = false
-            if let found = choose(key, closed) { return Int(candidates[found].slot) }
+            if let found = choose(key, closed) { return Int(slots[found]) }
             if places != nil, hasFull(closed) { isFull = true }
         }
         guard !isFull, hasReserve, !tried.isEmpty else { return nil }
-        return reserve(closed).map { Int(candidates[$0].slot) }
+        return reserve(closed).map { Int(slots[$0]) }
     }
 
     private mutating func choose(_ key: UInt64, _ closed: Closed) -> Int? {
@@ -272,6 +295,7 @@ struct Balancer {
     /// Ends avoidances, and lets weights grow.
     private mutating func catchUp(_ nowMs: UInt64) {
         var hasGrown = false
+        collectTurns()
         for index in candidates.indices {
             let until = candidates[index].avoidUntilMs
             if until != 0, until <= nowMs { candidates[index].avoidUntilMs = 0 }

@@ -89,6 +89,9 @@ public struct Prober: ~Copyable {
     public static let probesMax = 256
     /// Reads of one answer in one go: more than an answer's limits take.
     private static let readsPerTurn = 64
+    /// Starts of probes stand this far apart, or at the same time: of many servers some are probed together, and the control
+    /// thread wakes for all of them once.
+    private static let phaseNs: UInt64 = 5_000_000
     /// Datagrams looked at for an echo's answer in one go.
     private static let datagramsPerTurn = 32
 
@@ -134,6 +137,9 @@ public struct Prober: ~Copyable {
     private let share: UInt64
     private var targets: [Target] = []
     private var indexByID: [String: Int] = [:]
+    /// Targets by when their next probe begins, and by when the one under way has taken too long.
+    private var waiting = DeadlineQueue()
+    private var underWay = DeadlineQueue()
     private var probes: [Probe] = []
     private var freeSlots: [Int] = []
     private var running = 0
@@ -155,17 +161,20 @@ public struct Prober: ~Copyable {
 
     /// When `tick` is next due, in nanoseconds of CLOCK_BOOTTIME; nil with nothing to probe.
     public var deadline: UInt64? {
-        var earliest: UInt64?
-        let full = running >= Self.probesMax
-        for target in targets where !full || target.check.isRunning {
-            let deadline = target.check.deadlineNs
-            if deadline < earliest ?? .max { earliest = deadline }
-        }
-        return earliest
+        next?.deadlineNs
+    }
+
+    /// The target that is due first. Those that wait have to go on waiting while as many probes are under way as may be.
+    private var next: (deadlineNs: UInt64, number: Int)? {
+        guard running < Self.probesMax, let start = waiting.first else { return underWay.first }
+        guard let end = underWay.first, end.deadlineNs < start.deadlineNs else { return start }
+        return end
     }
 
     /// Probes exactly these from now on. A target that stays (same id and address) keeps its verdict.
     public mutating func setTargets(_ wanted: [ProbeTarget], now: UInt64) {
+        waiting.removeAll()
+        underWay.removeAll()
         var kept: [Target] = []
         kept.reserveCapacity(wanted.count)
         var index: [String: Int] = [:]
@@ -184,7 +193,9 @@ public struct Prober: ~Copyable {
                 continue
             }
             let pacing = target.settings.pacing
-            let phase = Self.hash(target.id) % pacing.intervalNs + pacing.intervalNs / 1024 * share
+            let phase =
+                (Self.hash(target.id) % pacing.intervalNs) / Self.phaseNs * Self.phaseNs
+                + pacing.intervalNs / 1024 * share
             kept.append(
                 Target(target: target, check: CheckState(pacing: pacing, phaseNs: phase, firstNs: now + fresh * stepNs))
             )
@@ -193,20 +204,38 @@ public struct Prober: ~Copyable {
         for gone in targets { if let slot = gone.slot { release(slot) } }
         targets = kept
         indexByID = index
+        for index in targets.indices { schedule(index) }
     }
 
     /// Probes this server at once, because something suggests that it isn't well; unknown ids are ignored.
     public mutating func probeNow(_ id: String, now: UInt64) {
         guard let index = indexByID[id] else { return }
-        targets[index].check.step(.suspect, nowNs: now)
+        step(index, .suspect, now: now)
+    }
+
+    private mutating func step(_ index: Int, _ event: CheckState.Event, now: UInt64) {
+        targets[index].check.step(event, nowNs: now)
+        schedule(index)
+    }
+
+    private mutating func schedule(_ index: Int) {
+        let deadline = targets[index].check.deadlineNs
+        if targets[index].check.isRunning {
+            waiting.remove(index)
+            underWay.set(index, deadlineNs: deadline)
+        } else {
+            underWay.remove(index)
+            waiting.set(index, deadlineNs: deadline)
+        }
     }
 
     /// Starts probes that are due and ends those that took too long.
     public mutating func tick(now: UInt64, reactor: borrowing Reactor) {
-        for index in targets.indices where targets[index].check.deadlineNs <= now {
-            if !targets[index].check.isRunning, running >= Self.probesMax { continue }
-            targets[index].check.step(.tick, nowNs: now)
-            carryOut(index, now: now, reactor: reactor)
+        // Each once: a probe that fails at once may be followed by the next one at once.
+        for _ in targets.indices {
+            guard let next, next.deadlineNs <= now else { return }
+            step(next.number, .tick, now: now)
+            carryOut(next.number, now: now, reactor: reactor)
         }
     }
 
@@ -232,6 +261,9 @@ public struct Prober: ~Copyable {
             verdict: target.check.verdict, reason: target.reason, latencyNs: target.latencyNs,
             checkedNs: target.checkedNs, passes: target.passes, failures: target.failures)
     }
+
+    /// nil for an unknown id.
+    public func verdict(of id: String) -> CheckVerdict? { indexByID[id].map { targets[$0].check.verdict } }
 
     // MARK: - One probe
 
@@ -393,10 +425,10 @@ public struct Prober: ~Copyable {
         release(slot)
         targets[index].slot = nil
         switch outcome {
-        case .passed: targets[index].check.step(.finished(passed: true), nowNs: now)
-        case .failed: targets[index].check.step(.finished(passed: false), nowNs: now)
-        case .drains: targets[index].check.step(.drains, nowNs: now)
-        case .gaveUp: targets[index].check.step(.gaveUp, nowNs: now)
+        case .passed: step(index, .finished(passed: true), now: now)
+        case .failed: step(index, .finished(passed: false), now: now)
+        case .drains: step(index, .drains, now: now)
+        case .gaveUp: step(index, .gaveUp, now: now)
         }
         carryOut(index, now: now, reactor: reactor)
     }

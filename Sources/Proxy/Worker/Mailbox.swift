@@ -20,7 +20,16 @@ struct RouteEntry: Sendable, Equatable {
 /// The servers of a backend, by its slot.
 struct BackendRoute: Sendable, Equatable {
     let slot: Int
-    let servers: [RouteEntry]
+    var servers: [RouteEntry]
+}
+
+/// What is new of one server.
+struct RouteChange: Sendable, Equatable {
+    /// Of its backend.
+    let slot: Int
+    /// Where it stands among the backend's servers.
+    let number: Int
+    let entry: RouteEntry
 }
 
 /// What a worker finds when its mailbox wakes it.
@@ -30,6 +39,8 @@ struct Mail: Sendable {
     /// Frontends that came and went since the last mail.
     var leaving: [FrontendEntry] = []
     var routes: [BackendRoute]?
+    /// Beyond `routes`, in their order.
+    var changes: [RouteChange] = []
     var draining = false
     var closeIdle = false
     /// Clients of these addresses are cut off, whatever they are at.
@@ -41,6 +52,17 @@ struct Mail: Sendable {
         leaving += settings?.frontends ?? []
         leaving.removeAll { old in fresh.frontends.contains { $0.slot == old.slot || $0.socket === old.socket } }
         settings = fresh
+    }
+
+    mutating func replace(_ fresh: [BackendRoute]) {
+        routes = fresh
+        changes = []
+    }
+
+    /// Bounded: at most one change per server.
+    mutating func add(_ fresh: [RouteChange]) {
+        changes.removeAll { old in fresh.contains { ($0.slot, $0.entry.slot) == (old.slot, old.entry.slot) } }
+        changes += fresh
     }
 }
 
@@ -83,6 +105,7 @@ final class Mailbox: Sendable {
             $0.content.settings = nil
             $0.content.leaving = []
             $0.content.routes = nil
+            $0.content.changes = []
             $0.content.closeIdle = false
             $0.content.abandoned = []
             return taken

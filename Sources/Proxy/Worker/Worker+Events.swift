@@ -147,6 +147,7 @@ extension Worker {
         for entry in mail.leaving { installLeaving(entry) }
         if let settings = mail.settings { install(settings) }
         if let routes = mail.routes { install(routes) }
+        for change in mail.changes { install(change) }
         if mail.closeIdle { closeIdleSessions() }
         if !mail.abandoned.isEmpty { abandonSessions(of: mail.abandoned) }
     }

@@ -8,46 +8,6 @@ import CLinux
 import Glibc
 
 extension Worker {
-    // MARK: routing table
-
-    /// Takes over a snapshot. Runs between requests, so allocation is fine here.
-    /// Backends that it doesn't name were removed: requests that are still on them may try the servers they had.
-    mutating func install(_ routes: [BackendRoute]) {
-        let wallMs = System.wallMilliseconds()
-        for index in servers.indices { servers[index].isUsable = false }
-        var hasNewLimit = false
-        for route in routes where route.slot < backends.count {
-            for entry in route.servers {
-                while servers.count <= entry.slot { servers.append(ServerState()) }
-                if servers[entry.slot].address != entry.address {
-                    servers[entry.slot].address = entry.address
-                    servers[entry.slot].epoch &+= 1
-                    closeIdleLinks(entry.slot)
-                }
-                servers[entry.slot].backend = Int32(route.slot)
-                servers[entry.slot].key = entry.key
-                servers[entry.slot].isUsable = entry.usable
-                if entry.connectionsMax > 0, !servers[entry.slot].isLimited { hasNewLimit = true }
-                servers[entry.slot].isLimited = entry.connectionsMax > 0
-            }
-        }
-        for index in servers.indices where !servers[index].isUsable { closeIdleLinks(index) }
-        for route in routes where route.slot < backends.count {
-            var standing: ContiguousArray<Balancer.Server> = []
-            standing.reserveCapacity(route.servers.count)
-            for entry in route.servers {
-                standing.append(
-                    Balancer.Server(
-                        slot: entry.slot, key: entry.key, weight: entry.weight, isUsable: entry.usable,
-                        isBackup: entry.isBackup, inFlight: servers[entry.slot].inFlight, upSinceMs: entry.upSinceMs))
-            }
-            backends[route.slot].balancer.update(standing, nowMs: nowMs, wallMs: wallMs)
-            updateStick(route)
-            backends[route.slot].isLimited = route.servers.contains { $0.connectionsMax > 0 }
-        }
-        if hasNewLimit { countPresent() }
-    }
-
     // MARK: choosing
 
     /// Sends the session's request to a server of its backend, or answers it when there is none.
@@ -358,7 +318,7 @@ extension Worker {
         links.remove(link)
     }
 
-    private mutating func closeIdleLinks(_ server: Int) {
+    mutating func closeIdleLinks(_ server: Int) {
         while servers[server].firstIdle >= 0 {
             let link = Int(servers[server].firstIdle)
             unlinkIdle(link)

@@ -5,6 +5,7 @@
 // no lock: everything it uses is a slot in a flat table or a number. The verbs are in the extensions:
 //   Worker+Clients   accept, read request heads, answer by ourselves, close
 //   Worker+Servers   choose, connect, retry, pool
+//   Worker+Routes    which servers there are
 //   Worker+Keys      what a request's server is chosen by
 //   Worker+Sticking  the cookie that keeps a client with its server
 //   Worker+Requests  forward a request upwards
@@ -73,6 +74,8 @@ struct Worker: ~Copyable {
     var destinations: ContiguousArray<SocketAddress> = []
     var servers: ContiguousArray<ServerState> = []
     var backends: ContiguousArray<BackendState> = []
+    /// What the control thread said last.
+    var routing: [BackendRoute] = []
     let buffers: BufferPool
     /// A buffer for rewriting response heads.
     let scratch: Int32
