@@ -11,6 +11,7 @@ extension ClusterTests {
         let lab = try Lab()
         var options = LabClusterOptions()
         options.apis = []
+        options.checkInterval = "500ms"
         options.backend = "autoscale: { min: 3, max: 4, requestsPerServer: 1000, window: \"2s\" },"
         let cluster = try LabCluster(lab, options)
         let program = try DemoScaling.writeProgram(cluster)
