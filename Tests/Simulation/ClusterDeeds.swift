@@ -199,6 +199,7 @@ extension ClusterWorld {
     /// Everything is well again, at once.
     func mend() {
         tell("everything is mended")
+        isMended = true
         healAll()
         settings.noise = Noise()
         for node in nodes.indices {

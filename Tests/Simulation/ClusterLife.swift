@@ -55,6 +55,7 @@ struct ClusterLife {
     private func live(_ world: ClusterWorld, _ faults: [Fault], isLast: Bool) -> String? {
         let start = world.now
         world.settings.noise = world.usualNoise
+        world.isMended = false
         var persistent: Cut?
         for fault in faults {
             if case .persist(let cut) = fault.deed { persistent = cut } else { plan(fault, world) }

@@ -32,7 +32,7 @@ extension ClusterWorld {
             let desired = Int(mixed?.below(6) ?? 0)
             let scaling = desired == 0 ? nil : Scaling(desired: desired, reason: "drawn", atMs: 1)
             // Nobody proposes what it can't read itself.
-            if nodes[node].wireVersion > 1 { step(node, .scale(backend: "api", scaling)) }
+            if nodes[node].wireVersion > 1, !isMended { step(node, .scale(backend: "api", scaling)) }
         }
     }
 

@@ -137,6 +137,8 @@ final class ClusterWorld {
     var mixed: SplitMix64?
     /// What arrives must be something that the node's version reads.
     var checksVersions = false
+    /// Nothing is wrong now, and nobody asks for anything that a check would find under way.
+    var isMended = false
     /// A node may come back with an empty disk.
     var mayWipe = true
     /// How often someone began a term.

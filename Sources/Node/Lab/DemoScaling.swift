@@ -1,5 +1,6 @@
-// DemoScaling: `triad demo --scenario scaling`: a load that rises and falls before a cluster with `autoscale`, and an executor
-// that starts and stops demo APIs for it. Prints requests, failures and instances over time, and draws them if asked.
+// DemoScaling: `triad demo --scenario scaling`: a load that rises and falls before a cluster with `autoscale`, and two executors
+// that start and stop demo APIs for it, one of which is killed at the top. Prints requests, failures and instances over time,
+// and draws them if asked.
 //
 // One thread, which blocks.
 
@@ -7,7 +8,8 @@ import Glibc
 import Proxy
 
 enum DemoScaling {
-    private static let rules = ScalingRules(min: 2, max: 8, share: .requests(60), upCoolDown: .seconds(3))
+    private static let rules = ScalingRules(
+        min: 2, max: 8, share: .requests(60), upCoolDown: .seconds(3))
     private static let coolDown = "15s"
     /// Requests a second of each client; one more begins with every step up, and ends with every step down.
     private static let rate = 60
@@ -30,7 +32,9 @@ enum DemoScaling {
     }
 
     /// Exit code: 1 when a request failed, or the servers didn't follow.
-    static func run(_ options: DemoScenarios.Options, picture: String?, interruption: @escaping () -> Bool) throws
+    static func run(
+        _ options: DemoScenarios.Options, picture: String?, interruption: @escaping () -> Bool
+    ) throws
         -> Int32
     {
         var chosen = options.cluster
@@ -56,13 +60,21 @@ enum DemoScaling {
                 let address = try lab.network.host($0).addresses[0]
                 return "http://\(lab.network.endpoint(address, Int(LabCluster.statusPort)))"
             }
-            let executor = try lab.start(
-                "autoscale",
-                [LabSystem.triad, "autoscale", "--exec", program, "--token-file", cluster.tokenFile] + urls,
-                on: LabNetwork.apisName, log: "\(lab.directory)/autoscale")
-            let (samples, requests, failed) = try load(cluster)
-            LabSystem.say("\nwhat `triad autoscale` did:\n\(LabSystem.readText(executor.output) ?? "")")
-            LabSystem.say(LabSystem.readText(executor.errors) ?? "")
+            let command =
+                [LabSystem.triad, "autoscale", "--exec", program, "--token-file", cluster.tokenFile] + urls
+            let executors = try (1...2).map {
+                try lab.start(
+                    "autoscale \($0)", command, on: LabNetwork.apisName,
+                    log: "\(lab.directory)/autoscale-\($0)")
+            }
+            let (samples, requests, failed) = try load(cluster) {
+                lab.signal(executors[0], SIGKILL, group: false)
+                LabSystem.say("the first \"triad autoscale\" is killed\n")
+            }
+            for executor in executors {
+                LabSystem.say("\nwhat \(executor.name) did:\n\(LabSystem.readText(executor.output) ?? "")")
+                LabSystem.say(LabSystem.readText(executor.errors) ?? "")
+            }
             if let picture { try LabSystem.write(picture, ScalingPicture.svg(samples)) }
             return judge(samples, requests: requests, failed: failed)
         } catch {
@@ -74,7 +86,8 @@ enum DemoScaling {
     /// What `--exec` is given: the demo APIs as processes on the host of the APIs.
     static func writeProgram(_ cluster: LabCluster) throws -> String {
         let lab = cluster.lab
-        let addresses = (1...9).map { "\($0)) address=\(lab.network.api($0)) ;;" }.joined(separator: "\n")
+        let addresses = (1...9).map { "\($0)) address=\(lab.network.api($0)) ;;" }.joined(
+            separator: "\n")
         let text = """
             #!/bin/sh
             pid=\(lab.directory)/instance-$2
@@ -100,7 +113,10 @@ enum DemoScaling {
     }
 
     /// The clients, and a look at the first node that answers every second.
-    private static func load(_ cluster: LabCluster) throws -> (samples: [Sample], requests: Int, failed: Int) {
+    /// - Parameter atTheTop: called once, while the load is highest.
+    private static func load(
+        _ cluster: LabCluster, atTheTop: () -> Void
+    ) throws -> (samples: [Sample], requests: Int, failed: Int) {
         let whole = 2 * (steps - 1) * stepSeconds + topSeconds
         var loads: [LabLoad] = []
         var samples: [Sample] = []
@@ -115,6 +131,7 @@ enum DemoScaling {
                     try cluster.startLoad(
                         "rising-\(number)", rate: rate, more: ["--timeout", "2000", "--seconds", "\(span)"]))
             }
+            if second == (steps - 1) * stepSeconds + topSeconds / 2 { atTheTop() }
             if let status = cluster.lab.nodes.lazy.compactMap({ cluster.report($0) }).first,
                 let backend = status.backends.first
             {
@@ -129,7 +146,8 @@ enum DemoScaling {
                         ("\(backend.autoscale?.desired ?? 0)", 8), ("\(samples.last?.serving ?? 0)", 9),
                     ]
                     LabSystem.say(
-                        columns.map { String(repeating: " ", count: max(0, $1 - $0.count)) + $0 }.joined() + "\n")
+                        columns.map { String(repeating: " ", count: max(0, $1 - $0.count)) + $0 }.joined()
+                            + "\n")
                 }
             }
             let next = from + UInt64(second + 1) * 1_000_000_000
@@ -175,16 +193,21 @@ enum ScalingPicture {
         let load = samples.dropFirst().dropLast()
         let loadMax = Double(max(100, ((load.map(\.requests).max() ?? 0) / 100 + 1) * 100))
         let serversMax = Double(max(2, samples.map { max($0.wanted, $0.serving) }.max() ?? 0) + 1)
-        func x(_ second: Int) -> Double { Double(left) + Double(second) / seconds * Double(width - 2 * left) }
-        func y(_ value: Double, _ most: Double) -> Double { Double(bottom) - value / most * Double(bottom - top) }
+        func x(_ second: Int) -> Double {
+            Double(left) + Double(second) / seconds * Double(width - 2 * left)
+        }
+        func y(_ value: Double, _ most: Double) -> Double {
+            Double(bottom) - value / most * Double(bottom - top)
+        }
         func path(_ points: [(Double, Double)]) -> String {
-            points.map { "\(JSONWriter.text($0.0, decimals: 1)),\(JSONWriter.text($0.1, decimals: 1))" }.joined(
-                separator: " ")
+            points.map { "\(JSONWriter.text($0.0, decimals: 1)),\(JSONWriter.text($0.1, decimals: 1))" }
+                .joined(
+                    separator: " ")
         }
         /// Each value holds until the next one.
         func stairs(_ value: (DemoScaling.Sample) -> Int) -> String {
             var points: [(Double, Double)] = []
-            for sample in samples {
+            for sample in samples where value(sample) > 0 {
                 let height = y(Double(value(sample)), serversMax)
                 if let last = points.last, last.1 != height { points.append((x(sample.second), last.1)) }
                 points.append((x(sample.second), height))
@@ -198,13 +221,15 @@ enum ScalingPicture {
         for number in 0...Int(serversMax) {
             let at = JSONWriter.text(y(Double(number), serversMax), decimals: 1)
             lines.append("<path d=\"M\(left) \(at)H\(width - left)\" stroke=\"#ddd\"/>")
-            lines.append("<text x=\"\(width - left + 8)\" y=\"\(at)\" dy=\"4\" fill=\"#246\">\(number)</text>")
+            lines.append(
+                "<text x=\"\(width - left + 8)\" y=\"\(at)\" dy=\"4\" fill=\"#246\">\(number)</text>")
         }
         for part in 0...4 {
             let value = loadMax * Double(part) / 4
             let at = JSONWriter.text(y(value, loadMax), decimals: 1)
             lines.append(
-                "<text x=\"\(left - 8)\" y=\"\(at)\" dy=\"4\" text-anchor=\"end\" fill=\"#777\">\(Int(value))</text>")
+                "<text x=\"\(left - 8)\" y=\"\(at)\" dy=\"4\" text-anchor=\"end\" fill=\"#777\">\(Int(value))</text>"
+            )
         }
         for second in stride(from: 0, through: Int(seconds), by: 20) {
             lines.append(
@@ -212,12 +237,16 @@ enum ScalingPicture {
             )
         }
         let area = load.map { (x($0.second), y(Double($0.requests), loadMax)) }
-        let ends = [(area.first?.0 ?? 0, Double(bottom))], close = [(area.last?.0 ?? 0, Double(bottom))]
-        lines.append("<polygon points=\"\(path(ends + area + close))\" fill=\"#bbb\" fill-opacity=\"0.5\"/>")
+        let ends = [(area.first?.0 ?? 0, Double(bottom))]
+        let close = [(area.last?.0 ?? 0, Double(bottom))]
+        lines.append(
+            "<polygon points=\"\(path(ends + area + close))\" fill=\"#bbb\" fill-opacity=\"0.5\"/>")
         lines.append(
             "<polyline points=\"\(stairs(\.wanted))\" fill=\"none\" stroke=\"#d70\" stroke-width=\"2\" stroke-dasharray=\"6 3\"/>"
         )
-        lines.append("<polyline points=\"\(stairs(\.serving))\" fill=\"none\" stroke=\"#246\" stroke-width=\"2.5\"/>")
+        lines.append(
+            "<polyline points=\"\(stairs(\.serving))\" fill=\"none\" stroke=\"#246\" stroke-width=\"2.5\"/>"
+        )
         for sample in samples where sample.failed > 0 {
             let at = JSONWriter.text(x(sample.second), decimals: 1)
             lines.append("<path d=\"M\(at) \(top)V\(bottom)\" stroke=\"#c00\" stroke-width=\"2\"/>")
@@ -225,7 +254,8 @@ enum ScalingPicture {
         let requests = samples.reduce(0) { $0 + $1.requests }
         let failed = samples.reduce(0) { $0 + $1.failed }
         let legend = [
-            ("#999", "requests/s (left)"), ("#d70", "servers wanted (right)"), ("#246", "servers serving"),
+            ("#999", "requests/s (left)"), ("#d70", "servers wanted (right)"),
+            ("#246", "servers serving"),
             ("#c00", "failed: \(failed) of \(requests)"),
         ]
         for (place, (colour, text)) in legend.enumerated() {

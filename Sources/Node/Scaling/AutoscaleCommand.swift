@@ -189,7 +189,9 @@ struct ScalingExecutor {
         let verb = if case .start = step { "start" } else { "stop" }
         let address = backend.servers.first { $0.id == id }?.address ?? ""
         let environment =
-            Environment.all + ["TRIAD_BACKEND=\(backend.name)", "TRIAD_SERVER=\(id)", "TRIAD_ADDRESS=\(address)"]
+            Environment.all.filter { !$0.hasPrefix("TRIAD_TOKEN=") } + [
+                "TRIAD_BACKEND=\(backend.name)", "TRIAD_SERVER=\(id)", "TRIAD_ADDRESS=\(address)",
+            ]
         do throws(SystemError) {
             let process = try FenceSystem.spawnCommand(path, [path, verb, digits.isEmpty ? id : digits], environment)
             System.close(process.descriptor)
