@@ -214,6 +214,22 @@ import Testing
         #expect(moments.map(\.event.atMs) == [9000, 1500, 990])
     }
 
+    @Test func thePageSaysWhereRequestsGo() {
+        var report = StatusReport.sample()
+        #expect(!String(decoding: StatusPage.html(report), as: UTF8.self).contains("Frontends"))
+        let routes = (1...101).map { StatusReport.Route(host: "a.example", path: "/<\($0)>", backend: "static") }
+        report.traffic.frontends = [
+            .init(name: "web", address: "*:80", backend: "api", routes: routes, connections: 7, maxConnections: 7),
+            .init(name: "db", address: "*:5432", backend: "postgres"),
+        ]
+        let html = String(decoding: StatusPage.html(report), as: UTF8.self)
+        #expect(
+            html.contains(">a.example/&lt;100&gt;<") && !html.contains("/&lt;101&gt;")
+                && html.contains("… and 1 more routes"))
+        #expect(html.contains(">anything else<") && html.contains(">anything<") && html.contains(">*:5432<"))
+        #expect(html.contains("of 7") && html.contains(">postgres<"))
+    }
+
     @Test func aPageOfManyServersIsCutAndSaysSo() {
         var report = StatusReport.sample()
         report.backends[0].servers = (1...500).map { StatusReport.server("api_\($0)", "up") }

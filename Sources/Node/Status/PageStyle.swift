@@ -74,7 +74,7 @@ enum PageStyle {
         overflow:hidden}
         tbody th,tbody td,tbody td.n{border:0;padding:0;text-align:left}tbody th{grid-column:1/-1;font-size:1.1rem}
         tr.bad>th:first-child,tr.odd>th:first-child{box-shadow:none}tr.bad{border-left:.35rem solid var(--bad)}
-        td.wide,td.acts{grid-column:1/-1}td[data-t]::before{content:attr(data-t);display:block;font-size:.75rem;
+        td.wide,td.acts,td.acts-state{grid-column:1/-1}td[data-t]::before{content:attr(data-t);display:block;font-size:.75rem;
         color:var(--soft);font-weight:400}button{font-size:1rem;padding:.4rem .8rem}
         .events li{grid-template-columns:6rem 1fr;padding:.4rem .9rem;border-bottom:1px solid var(--line)}
         .events li>:last-child{grid-column:1/-1}.spark{width:100%}main{padding:.8rem}}

@@ -67,6 +67,46 @@ enum PageTables {
         page.cell("configuration", "differs\(what)", "bad")
     }
 
+    // MARK: - Frontends
+
+    /// Where clients come in, and where their requests go: one row for each route, the last for whatever fits none.
+    static func writeFrontends(_ report: StatusReport, to page: inout HTMLWriter) {
+        let frontends = report.traffic.frontends
+        guard !frontends.isEmpty else { return }
+        page.raw("<h2>Frontends</h2>")
+        let titles = [("frontend", ""), ("listens at", ""), ("requests for", ""), ("go to", ""), ("clients here", "n")]
+        var room = StatusPage.routesMax
+        page.table("Frontends", titles) { page in
+            for frontend in frontends {
+                for route in frontend.routes.prefix(room) {
+                    writeRoute(frontend, (route.host ?? "") + (route.path ?? ""), route.backend, to: &page)
+                }
+                writeRoute(
+                    frontend, frontend.routes.isEmpty ? "anything" : "anything else", frontend.backend, to: &page)
+                room = max(0, room - frontend.routes.count)
+            }
+        }
+        let rows = frontends.reduce(0) { $0 + $1.routes.count }
+        guard rows > StatusPage.routesMax else { return }
+        page.element("p", "… and \(rows - StatusPage.routesMax) more routes: see JSON.", ["class": "soft"])
+    }
+
+    private static func writeRoute(
+        _ frontend: StatusReport.Frontend, _ asked: String, _ backend: String, to page: inout HTMLWriter
+    ) {
+        page.raw("<tr role=\"row\">")
+        page.element("th", frontend.name, ["role": "rowheader", "scope": "row"])
+        page.cell("listens at", frontend.address)
+        page.cell("requests for", asked)
+        page.cell("go to", backend)
+        let isFull = frontend.maxConnections > 0 && frontend.connections >= frontend.maxConnections
+        page.cell("clients here", isFull ? "n odd" : "n") { page in
+            page.text(String(frontend.connections))
+            if frontend.maxConnections > 0 { page.element("small", "of \(frontend.maxConnections)") }
+        }
+        page.close("tr")
+    }
+
     // MARK: - Servers
 
     static func writeBackend(

@@ -8,6 +8,7 @@ enum StatusPage {
     /// Rows of servers that a page shows; `/status` has all.
     static let serversMax = 200
     static let eventsMax = 60
+    static let routesMax = 100
 
     /// The header field that lets exactly our script and style in.
     static let policy: String = {
@@ -49,6 +50,7 @@ enum StatusPage {
             room = max(0, room - backend.servers.count)
         }
         page.raw("</div>")
+        PageTables.writeFrontends(report, to: &page)
         PageTables.writeEvents(report, to: &page)
         page.raw("<footer>")
         page.text("triad \(report.version), this node up \(StatusText.span(report.uptimeSeconds)); ")
