@@ -35,8 +35,8 @@ enum HAProxyKnown {
         "checks are \"http\" and \"tcp\"; the servers are checked by whether a connection opens"
     private static let state = "verdicts, drains and weights are agreed among the nodes and kept on their disks"
     private static let stick =
-        "there are no tables of clients in the file: requests of one client stay with one server by a hash or a cookie, "
-        + "if this version has them (README.md), and limits for each client are frontends[].perSource"
+        "there are no tables of clients in the file: requests of one client stay with one server by balance: \"hash\" or a "
+        + "stickCookie (README.md), and limits for each client are frontends[].perSource"
 
     private static let notNeeded: [String: String] = [
         "daemon": service, "user": service, "group": service, "uid": service, "gid": service, "chroot": service,
