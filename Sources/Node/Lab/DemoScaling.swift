@@ -75,7 +75,7 @@ enum DemoScaling {
                 LabSystem.say("\nwhat \(executor.name) did:\n\(LabSystem.readText(executor.output) ?? "")")
                 LabSystem.say(LabSystem.readText(executor.errors) ?? "")
             }
-            if let picture { try LabSystem.write(picture, ScalingPicture.svg(samples)) }
+            if let picture { try LabSystem.write(picture, ScalingPicture(samples).svg) }
             return judge(samples, requests: requests, failed: failed)
         } catch {
             if !interruption() { LabSystem.say("\(cluster.logTails())\n") }
@@ -184,83 +184,105 @@ enum DemoScaling {
 }
 
 /// Requests a second, servers wanted and servers serving, over time. Pure.
-enum ScalingPicture {
+struct ScalingPicture {
     private static let (width, height, left, bottom, top) = (860, 340, 56, 300, 30)
 
-    static func svg(_ samples: [DemoScaling.Sample]) -> String {
-        let seconds = Double(max(1, samples.last?.second ?? 1))
-        // The first and the last second aren't whole.
-        let load = samples.dropFirst().dropLast()
-        let loadMax = Double(max(100, ((load.map(\.requests).max() ?? 0) / 100 + 1) * 100))
-        let serversMax = Double(max(2, samples.map { max($0.wanted, $0.serving) }.max() ?? 0) + 1)
-        func x(_ second: Int) -> Double {
-            Double(left) + Double(second) / seconds * Double(width - 2 * left)
-        }
-        func y(_ value: Double, _ most: Double) -> Double {
-            Double(bottom) - value / most * Double(bottom - top)
-        }
-        func path(_ points: [(Double, Double)]) -> String {
-            points.map { "\(JSONWriter.text($0.0, decimals: 1)),\(JSONWriter.text($0.1, decimals: 1))" }
-                .joined(
-                    separator: " ")
-        }
-        /// Each value holds until the next one.
-        func stairs(_ value: (DemoScaling.Sample) -> Int) -> String {
-            var points: [(Double, Double)] = []
-            for sample in samples where value(sample) > 0 {
-                let height = y(Double(value(sample)), serversMax)
-                if let last = points.last, last.1 != height { points.append((x(sample.second), last.1)) }
-                points.append((x(sample.second), height))
-            }
-            return path(points)
-        }
-        var lines = [
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 \(width) \(height)\" font-family=\"sans-serif\" font-size=\"12\">",
+    private let samples: [DemoScaling.Sample]
+    /// Without the first and the last second, which aren't whole.
+    private let load: [DemoScaling.Sample]
+    private let seconds: Int
+    private let loadMax: Double
+    private let serversMax: Int
+
+    init(_ samples: [DemoScaling.Sample]) {
+        self.samples = samples
+        load = samples.dropFirst().dropLast()
+        seconds = max(1, samples.last?.second ?? 1)
+        loadMax = Double(max(100, ((load.map(\.requests).max() ?? 0) / 100 + 1) * 100))
+        serversMax = max(2, samples.map { max($0.wanted, $0.serving) }.max() ?? 0) + 1
+    }
+
+    var svg: String {
+        let (width, height) = (Self.width, Self.height)
+        let head = [
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 \(width) \(height)\" font-family=\"sans-serif\" "
+                + "font-size=\"12\">",
             "<rect width=\"\(width)\" height=\"\(height)\" fill=\"#fff\"/>",
         ]
-        for number in 0...Int(serversMax) {
-            let at = JSONWriter.text(y(Double(number), serversMax), decimals: 1)
-            lines.append("<path d=\"M\(left) \(at)H\(width - left)\" stroke=\"#ddd\"/>")
-            lines.append(
-                "<text x=\"\(width - left + 8)\" y=\"\(at)\" dy=\"4\" fill=\"#246\">\(number)</text>")
+        return (head + axes + curves + legend + ["</svg>", ""]).joined(separator: "\n")
+    }
+
+    private var axes: [String] {
+        let (left, right, bottom) = (Self.left, Self.width - Self.left, Self.bottom)
+        var lines: [String] = []
+        for number in 0...serversMax {
+            let at = text(y(Double(number), Double(serversMax)))
+            lines.append("<path d=\"M\(left) \(at)H\(right)\" stroke=\"#ddd\"/>")
+            lines.append("<text x=\"\(right + 8)\" y=\"\(at)\" dy=\"4\" fill=\"#246\">\(number)</text>")
         }
         for part in 0...4 {
             let value = loadMax * Double(part) / 4
-            let at = JSONWriter.text(y(value, loadMax), decimals: 1)
-            lines.append(
-                "<text x=\"\(left - 8)\" y=\"\(at)\" dy=\"4\" text-anchor=\"end\" fill=\"#777\">\(Int(value))</text>"
-            )
+            let place = "x=\"\(left - 8)\" y=\"\(text(y(value, loadMax)))\" dy=\"4\" text-anchor=\"end\""
+            lines.append("<text \(place) fill=\"#777\">\(Int(value))</text>")
         }
-        for second in stride(from: 0, through: Int(seconds), by: 20) {
-            lines.append(
-                "<text x=\"\(JSONWriter.text(x(second), decimals: 1))\" y=\"\(bottom + 18)\" text-anchor=\"middle\" fill=\"#777\">\(second) s</text>"
-            )
+        for second in stride(from: 0, through: seconds, by: 20) {
+            let place = "x=\"\(text(x(second)))\" y=\"\(bottom + 18)\" text-anchor=\"middle\""
+            lines.append("<text \(place) fill=\"#777\">\(second) s</text>")
         }
+        return lines
+    }
+
+    private var curves: [String] {
+        let bottom = Double(Self.bottom)
         let area = load.map { (x($0.second), y(Double($0.requests), loadMax)) }
-        let ends = [(area.first?.0 ?? 0, Double(bottom))]
-        let close = [(area.last?.0 ?? 0, Double(bottom))]
-        lines.append(
-            "<polygon points=\"\(path(ends + area + close))\" fill=\"#bbb\" fill-opacity=\"0.5\"/>")
-        lines.append(
-            "<polyline points=\"\(stairs(\.wanted))\" fill=\"none\" stroke=\"#d70\" stroke-width=\"2\" stroke-dasharray=\"6 3\"/>"
-        )
-        lines.append(
-            "<polyline points=\"\(stairs(\.serving))\" fill=\"none\" stroke=\"#246\" stroke-width=\"2.5\"/>"
-        )
-        for sample in samples where sample.failed > 0 {
-            let at = JSONWriter.text(x(sample.second), decimals: 1)
-            lines.append("<path d=\"M\(at) \(top)V\(bottom)\" stroke=\"#c00\" stroke-width=\"2\"/>")
+        let outline = [(area.first?.0 ?? 0, bottom)] + area + [(area.last?.0 ?? 0, bottom)]
+        let wanted = "stroke=\"#d70\" stroke-width=\"2\" stroke-dasharray=\"6 3\""
+        let serving = "stroke=\"#246\" stroke-width=\"2.5\""
+        let failures = samples.filter { $0.failed > 0 }.map { sample in
+            let line = "M\(text(x(sample.second))) \(Self.top)V\(Self.bottom)"
+            return "<path d=\"\(line)\" stroke=\"#c00\" stroke-width=\"2\"/>"
         }
+        return [
+            "<polygon points=\"\(path(outline))\" fill=\"#bbb\" fill-opacity=\"0.5\"/>",
+            "<polyline points=\"\(stairs(\.wanted))\" fill=\"none\" \(wanted)/>",
+            "<polyline points=\"\(stairs(\.serving))\" fill=\"none\" \(serving)/>",
+        ] + failures
+    }
+
+    private var legend: [String] {
         let requests = samples.reduce(0) { $0 + $1.requests }
         let failed = samples.reduce(0) { $0 + $1.failed }
-        let legend = [
-            ("#999", "requests/s (left)"), ("#d70", "servers wanted (right)"),
-            ("#246", "servers serving"),
+        let entries = [
+            ("#999", "requests/s (left)"), ("#d70", "servers wanted (right)"), ("#246", "servers serving"),
             ("#c00", "failed: \(failed) of \(requests)"),
         ]
-        for (place, (colour, text)) in legend.enumerated() {
-            lines.append("<text x=\"\(left + place * 190)\" y=\"18\" fill=\"\(colour)\">\(text)</text>")
+        return entries.enumerated().map { place, entry in
+            "<text x=\"\(Self.left + place * 190)\" y=\"18\" fill=\"\(entry.0)\">\(entry.1)</text>"
         }
-        return (lines + ["</svg>", ""]).joined(separator: "\n")
+    }
+
+    private func x(_ second: Int) -> Double {
+        Double(Self.left) + Double(second) / Double(seconds) * Double(Self.width - 2 * Self.left)
+    }
+
+    private func y(_ value: Double, _ most: Double) -> Double {
+        Double(Self.bottom) - value / most * Double(Self.bottom - Self.top)
+    }
+
+    private func text(_ value: Double) -> String { JSONWriter.text(value, decimals: 1) }
+
+    private func path(_ points: [(Double, Double)]) -> String {
+        points.map { "\(text($0.0)),\(text($0.1))" }.joined(separator: " ")
+    }
+
+    /// Each value holds until the next one.
+    private func stairs(_ value: (DemoScaling.Sample) -> Int) -> String {
+        var points: [(Double, Double)] = []
+        for sample in samples where value(sample) > 0 {
+            let height = y(Double(value(sample)), Double(serversMax))
+            if let last = points.last, last.1 != height { points.append((x(sample.second), last.1)) }
+            points.append((x(sample.second), height))
+        }
+        return path(points)
     }
 }
