@@ -107,6 +107,10 @@ def svg(path, description, found):
         "</text>",
         f'<text class="s" x="12" y="44">{_escaped(description)}</text>']
     top = 66
+    bottom = top + step * len(loads)
+    parts.append(
+        f'<line class="l" x1="{left + unit}" y1="{top - 6}" x2="{left + unit}" y2="{bottom}" stroke-width="1.5" '
+        'stroke-dasharray="4 3"/>')
     for index, load in enumerate(loads):
         y = top + index * step
         by_proxy = {row["proxy"]: row for row in found if row["load"] == load}
@@ -121,10 +125,6 @@ def svg(path, description, found):
             parts.append(f'<rect class="{kind}" x="{left}" y="{at}" width="{length:.1f}" height="{bar}" rx="2"/>')
             parts.append(
                 f'<text class="s" x="{left + length + 6:.1f}" y="{at + 11}">{label} {row["ratio"]:.2f}</text>')
-    bottom = top + step * len(loads)
-    parts.append(
-        f'<line class="l" x1="{left + unit}" y1="{top - 6}" x2="{left + unit}" y2="{bottom}" stroke-width="1.5" '
-        'stroke-dasharray="4 3"/>')
     parts.append(f'<text class="s" x="{left + unit}" y="{bottom + 16}" text-anchor="middle">haproxy</text>')
     parts.append("</svg>\n")
     with open(path, "w") as file:
