@@ -124,7 +124,7 @@ extension ClusterTests {
             try lab.wait("\(leader) ends", seconds: 30) { cluster.hasEnded(leader) }
             try cluster.bringBack(leader)
             try cluster.waitUntilSettled()
-            try #require(cluster.status(leader)?.problems == [])
+            try lab.wait("\(leader) has no problem left") { cluster.status(leader)?.problems == [] }
         }
     }
 }
