@@ -14,7 +14,7 @@ struct CookieOrder: BitwiseCopyable {
 }
 
 extension Rewrite {
-    /// Writes a Cookie field without the pairs of this name; what else it holds stays byte for byte, and nothing is written
+    /// Writes a Cookie field without the pairs of this name; every other pair stays byte for byte, and nothing is written
     /// if there is nothing else. False when it has no such pair.
     static func appendCookies(
         _ field: Field, without name: Stretch, _ pool: borrowing BufferPool, _ from: Stretch,

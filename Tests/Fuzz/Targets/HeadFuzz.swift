@@ -83,14 +83,16 @@ struct PlainHead {
 
     func values(_ name: String) -> [String] { fields.filter { $0.name == name }.map(\.value) }
 
-    /// The pairs of all Cookie lines.
+    /// The pairs of all Cookie lines. A lone `=` is none: neither name nor value.
     var cookies: [(name: [UInt8], pair: [UInt8])] {
         func trimmed(_ bytes: some Sequence<UInt8>) -> [UInt8] {
             func blank(_ byte: UInt8) -> Bool { byte == 32 || byte == 9 }
             return Array(Array(bytes.drop(while: blank)).reversed().drop(while: blank).reversed())
         }
-        return values("cookie").flatMap { $0.utf8.split(separator: 59) }.map { trimmed($0) }.filter { !$0.isEmpty }
-            .map { (trimmed($0.prefix { $0 != 61 }), $0) }
+        return values("cookie").flatMap { $0.utf8.split(separator: 59) }.map { trimmed($0) }.filter {
+            !$0.isEmpty && $0 != [61]
+        }
+        .map { (trimmed($0.prefix { $0 != 61 }), $0) }
     }
 
     /// The elements of all of a list field's lines, in lower case.
