@@ -84,8 +84,4 @@ extension SocketAddress {
 
     /// fe80::/10.
     var isLinkLocal: Bool { isIPv6 && high >> 54 == 0xfe80 >> 6 }
-
-    func hasSameHost(as other: SocketAddress) -> Bool {
-        isIPv6 == other.isIPv6 && high == other.high && low == other.low
-    }
 }

@@ -126,7 +126,7 @@ struct ScalingExecutor {
         let steps = plan.steps(wanted: wanted, servers: servers, now: Runtime.now())
         let isDone = steps.isEmpty && plan.isDone(wanted: wanted, servers: servers)
         plans[backend.name] = plan
-        let serving = servers.count { $0.isUp && $0.admin == .ready && !$0.isBackup }
+        let serving = servers.count { $0.serves && !$0.isBackup }
         for step in steps {
             Console.out("\(clock) \(backend.name): \(wanted) wanted, \(serving) serve: \(step)")
             switch step {

@@ -25,6 +25,10 @@ struct ScalingPlan {
         /// All nodes' together.
         var sessions = 0
         var isBackup = false
+
+        /// Whether it is started and stopped here at all.
+        var isOurs: Bool { !isBackup && admin != .maint }
+        var serves: Bool { isUp && admin == .ready }
     }
 
     enum Step: Equatable {
@@ -74,10 +78,10 @@ struct ScalingPlan {
 
     /// The steps to begin now. Each is reported to `ended` before the next one for its server.
     mutating func steps(wanted: Int, servers: [Server], now: Instant) -> [Step] {
-        let ours = servers.filter { !$0.isBackup && $0.admin != .maint }
+        let ours = servers.filter(\.isOurs)
         works = works.filter { work in ours.contains { $0.id == work.key } }
         for server in ours { look(at: server, now: now) }
-        let serving = ours.filter { $0.isUp && $0.admin == .ready && !isLeaving($0.id) }
+        let serving = ours.filter { $0.serves && !isLeaving($0.id) }
         var missing = wanted - serving.count - ours.count { isComing($0) }
         var steps: [Step] = []
         for server in ours where server.isUp && server.admin == .drain && isFree(server.id) && missing > 0 {
@@ -104,8 +108,8 @@ struct ScalingPlan {
 
     /// Exactly as many serve as are wanted, and nothing is under way.
     func isDone(wanted: Int, servers: [Server]) -> Bool {
-        let ours = servers.filter { !$0.isBackup && $0.admin != .maint }
-        let serving = ours.count { $0.isUp && $0.admin == .ready }
+        let ours = servers.filter(\.isOurs)
+        let serving = ours.count(where: \.serves)
         return serving == wanted && !ours.contains { $0.admin == .drain } && works.values.allSatisfy { $0.phase == nil }
     }
 
@@ -164,7 +168,7 @@ struct ScalingPlan {
     private func isComing(_ server: Server) -> Bool {
         switch works[server.id]?.phase {
         case .starting: true
-        case .busy(.start), .busy(.ready): !server.isUp || server.admin != .ready
+        case .busy(.start), .busy(.ready): !server.serves
         default: false
         }
     }

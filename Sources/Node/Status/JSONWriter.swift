@@ -48,6 +48,17 @@ struct JSONWriter {
         if let text { field(name, text) } else { null(name) }
     }
 
+    /// A number, or null.
+    mutating func field(_ name: String, _ number: (some BinaryInteger)?) {
+        if let number { field(name, number) } else { null(name) }
+    }
+
+    /// A number, or null.
+    /// - Parameter decimals: digits kept after the point.
+    mutating func field(_ name: String, _ number: Double?, decimals: Int) {
+        if let number { field(name, number, decimals: decimals) } else { null(name) }
+    }
+
     /// A string as an element of an array.
     mutating func element(_ text: String) {
         begin(nil)

@@ -90,7 +90,7 @@ extension StatusReport.ServerWork {
             writer.field("requestsPerSecond", requestsPerSecond, decimals: 1)
             writer.field("errorsPerSecond", errorsPerSecond, decimals: 1)
             for (name, value) in [("p50Ms", p50Seconds), ("p99Ms", p99Seconds)] {
-                if let value { writer.field(name, value * 1000, decimals: 3) } else { writer.null(name) }
+                writer.field(name, value.map { $0 * 1000 }, decimals: 3)
             }
         }
         writer.object("byNode") { writer in
@@ -118,7 +118,7 @@ extension StatusReport.ClusterWork {
             writer.field("errors", errors)
             writer.field("requestsPerSecond", requestsPerSecond, decimals: 1)
             writer.field("errorsPerSecond", errorsPerSecond, decimals: 1)
-            if let ageMs { writer.field("ageMs", ageMs) } else { writer.null("ageMs") }
+            writer.field("ageMs", ageMs)
         }
     }
 }

@@ -332,11 +332,7 @@ extension StatusReport {
             writer.field("cpuSeconds", process.cpuSeconds, decimals: 3)
         }
         writer.field("leaseMs", leaseMs)
-        if let leaderSinceSeconds {
-            writer.field("leaderSinceSeconds", leaderSinceSeconds, decimals: 1)
-        } else {
-            writer.null("leaderSinceSeconds")
-        }
+        writer.field("leaderSinceSeconds", leaderSinceSeconds, decimals: 1)
         writer.array("eventsElsewhere") { writer in for event in eventsElsewhere { event.write(to: &writer) } }
     }
 }
@@ -358,8 +354,8 @@ extension StatusReport.Peer {
         writer.object { writer in
             writer.field("id", id)
             writer.field("alive", alive)
-            if let lastHeardMs { writer.field("lastHeardMs", lastHeardMs) } else { writer.null("lastHeardMs") }
-            if let rttMs { writer.field("rttMs", rttMs, decimals: 3) } else { writer.null("rttMs") }
+            writer.field("lastHeardMs", lastHeardMs)
+            writer.field("rttMs", rttMs, decimals: 3)
             writer.field("role", role)
             writer.field("index", index)
             writer.field("configDigest", configDigest)
@@ -368,10 +364,10 @@ extension StatusReport.Peer {
             if let gate { writer.field("gate", gate) } else { writer.null("gate") }
             writer.array("unfit") { writer in for what in unfit { writer.element(what) } }
             if let word { word.write(to: &writer) } else { writer.null("figures") }
-            if let loss { writer.field("loss", loss, decimals: 4) } else { writer.null("loss") }
+            writer.field("loss", loss, decimals: 4)
             writer.field("disagrees", disagrees)
             writer.field("version", version)
-            if let wireVersion { writer.field("wireVersion", wireVersion) } else { writer.null("wireVersion") }
+            writer.field("wireVersion", wireVersion)
         }
     }
 }

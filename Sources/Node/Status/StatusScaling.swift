@@ -26,14 +26,10 @@ extension StatusReport.Autoscale {
             writer.field("max", max)
             writer.field("perServer", perServer)
             writer.field("unit", unit)
-            if let desired { writer.field("desired", desired) } else { writer.null("desired") }
+            writer.field("desired", desired)
             writer.field("reason", reason)
-            if let sinceSeconds {
-                writer.field("sinceSeconds", sinceSeconds, decimals: 1)
-            } else {
-                writer.null("sinceSeconds")
-            }
-            if let load { writer.field("load", load, decimals: 1) } else { writer.null("load") }
+            writer.field("sinceSeconds", sinceSeconds, decimals: 1)
+            writer.field("load", load, decimals: 1)
             writer.field("problem", problem)
         }
     }

@@ -19,6 +19,11 @@ public struct SocketAddress: BitwiseCopyable, Equatable, Hashable, Sendable, Cus
         self.isIPv6 = isIPv6
     }
 
+    /// Whether they differ in their ports at most.
+    public func hasSameHost(as other: SocketAddress) -> Bool {
+        isIPv6 == other.isIPv6 && high == other.high && low == other.low
+    }
+
     /// Parses a bare address (no port) such as `10.0.0.1` or `2001:db8::1`.
     public init?(address: String, port: UInt16) {
         var v4 = in_addr()

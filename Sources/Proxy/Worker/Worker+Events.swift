@@ -169,7 +169,7 @@ extension Worker {
     private mutating func abandonSessions(of addresses: [SocketAddress]) {
         for slot in 0..<sessions.highWater where sessions.isTaken(slot) {
             guard let local = System.localAddress(sessions[slot].descriptor),
-                addresses.contains(where: { $0.high == local.high && $0.low == local.low })
+                addresses.contains(where: local.hasSameHost)
             else { continue }
             logCause(slot, .killed)
             // A complete response isn't taken back; of anything else a mere end could be mistaken for a complete one.
