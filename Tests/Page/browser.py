@@ -17,6 +17,10 @@ def high(descriptor):
     return other
 
 
+class Refused(AssertionError):
+    """The browser answered a command with an error."""
+
+
 class Browser:
     def __init__(self, through=()):
         self.profile = tempfile.mkdtemp(prefix="triadpage-browser-")
@@ -64,7 +68,8 @@ class Browser:
         while True:
             answer = self.receive(deadline)
             if answer.get("id") == self.number:
-                assert "error" not in answer, f"{method}: {answer['error']}"
+                if "error" in answer:
+                    raise Refused(f"{method}: {answer['error']}")
                 return answer["result"]
 
     def receive(self, deadline):
