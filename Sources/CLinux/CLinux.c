@@ -209,6 +209,14 @@ int clinux_packet_listener(int interface_index, uint16_t ethernet_type) {
     return -1;
 }
 
+ssize_t clinux_receive_frame(int socket, int *interface_index, void *frame, size_t length) {
+    struct sockaddr_ll address = {0};
+    socklen_t size = sizeof address;
+    ssize_t count = recvfrom(socket, frame, length, MSG_DONTWAIT, (struct sockaddr *)&address, &size);
+    *interface_index = address.sll_ifindex;
+    return count;
+}
+
 ssize_t clinux_send_frame(int socket, int interface_index, const void *frame, size_t length) {
     struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = interface_index};
     // Filters on the way out go by it; some kernels don't find it in the frame themselves.

@@ -54,6 +54,42 @@ import Testing
         #expect(sum != [0, 0])
     }
 
+    @Test func probesThatClaimNothing() throws {
+        let four = try #require(SocketAddress(address: "10.0.0.100", port: 0))
+        #expect(
+            Announcer.Frames.probing(four, hardware: hardware)
+                == hex(
+                    """
+                    ffffffffffff 02aabbccddee 0806 0001 0800 06 04 0001
+                    02aabbccddee 00000000 000000000000 0a000064
+                    """))
+        let six = try #require(SocketAddress(address: "fd00::64", port: 0))
+        var frame = Announcer.Frames.probing(six, hardware: hardware)
+        let message = Array(frame[54...])
+        #expect(InternetChecksum.of(Array(frame[22..<54]) + [0, 0, 0, 24, 0, 0, 0, 58] + message) == 0)
+        frame.replaceSubrange(56..<58, with: [0, 0])
+        #expect(
+            frame
+                == hex(
+                    """
+                    3333ff000064 02aabbccddee 86dd 60000000 0018 3a ff
+                    00000000000000000000000000000000 ff0200000000000000000001ff000064
+                    87 00 0000 00000000 fd000000000000000000000000000064
+                    """))
+        #expect(ConflictWatch.claim(in: frame[...]) == nil)
+    }
+
+    @Test func announcementsAreClaims() throws {
+        for (text, words) in [("10.0.0.100", [0x0a00_0064]), ("fd00::64", [0xfd00_0000, 0, 0, 0x64])] {
+            let address = try #require(SocketAddress(address: text, port: 0))
+            for frame in Announcer.Frames.announcing(address, hardware: hardware) {
+                let claim = try #require(ConflictWatch.claim(in: frame[...]))
+                #expect(claim.address == words.map(UInt32.init) && claim.hardware == hardware)
+                for length in 0..<42 { #expect(ConflictWatch.claim(in: frame[..<length]) == nil) }
+            }
+        }
+    }
+
 }
 
 @Suite(.serialized, .enabled(if: geteuid() == 0, "needs root, to make network namespaces"))
@@ -76,8 +112,9 @@ struct AnnouncerWireTests {
                 {
                     times.append(bench.nowMs)
                 }
+                // Not from 0.0.0.0, which is a probe.
                 if frame.count >= 42, Array(frame[12..<14]) == [0x08, 0x06], Array(frame[20..<22]) == kind,
-                    Array(frame[38..<42]) == [10, 88, 0, 100]
+                    Array(frame[28..<32]) == [10, 88, 0, 100], Array(frame[38..<42]) == [10, 88, 0, 100]
                 {
                     times.append(bench.nowMs)
                 }
@@ -133,6 +170,41 @@ struct AnnouncerWireTests {
             let knows = "ip -n \(far) neigh show \(vip) dev far0 | grep -q \(hardware)"
             // The kernel refuses a second change within a second (neigh/…/locktime): hence the burst's last.
             #expect(bench.live(2500) { _ in FenceBench.shell(knows) == 0 }, "\(vip) is not at \(hardware)")
+        }
+    }
+
+    /// A machine with the VIP's address betrays itself, and nobody else is taken for one.
+    @Test func anotherMachineWithTheAddressIsHeard() throws {
+        let bench = try FenceBench(vips: [FenceBench.vip, FenceBench.vip6])
+        defer { bench.close() }
+        let far = "\(bench.name)-far"
+        FenceBench.shell(
+            """
+            ip netns add \(far); ip -n \(bench.name) link set far0 netns \(far)
+            ip -n \(far) link set far0 address 02:88:00:00:00:77 up; ip -n \(far) addr add 10.88.0.200/24 dev far0
+            """)
+        defer { FenceBench.shell("ip netns del \(far)") }
+        let vips = try [(FenceBench.vip, 32), (FenceBench.vip6, 128)].map {
+            FenceAddress(
+                address: try #require(SocketAddress(address: $0.0, port: 0)), prefix: $0.1, interface: "eth0")
+        }
+        let announcer = try Announcer()
+        var conflicts = ConflictWatch(vips)
+        for (index, vip) in vips.enumerated() {
+            #expect(announcer.announce(vip) == nil)
+            #expect(!bench.live(200) { _ in conflicts.takeClaim(index) != nil }, "\(vip.text): nobody else has it")
+        }
+        FenceBench.shell(
+            """
+            ip -n \(far) addr add \(FenceBench.vip)/24 dev far0; ip -n \(far) addr add \(FenceBench.vip6)/64 dev far0 nodad
+            """)
+        for (index, vip) in vips.enumerated() {
+            let isHeard = bench.live(5000) { _ in
+                _ = announcer.announce(vip)
+                return conflicts.takeClaim(index) == [0x02, 0x88, 0, 0, 0, 0x77]
+            }
+            #expect(isHeard, "\(vip.text)")
+            #expect(conflicts.takeClaim(1 - index) == nil, "of another VIP")
         }
     }
 }

@@ -28,6 +28,17 @@ import Testing
         #expect(FenceCommand.decoded(bytes + [0]) == nil)
     }
 
+    @Test(arguments: [
+        FenceAnswer.ready, .held(term: 9), .dropped(order: 3, term: 2, cause: .expired), .swept("a"), .restored("b"),
+        .failed("c"), .recovered, .warning("d"), .died("e"), .gate(isUsable: true, reason: ""),
+        .gate(isUsable: false, reason: "f"), .contested("g"),
+    ])
+    func answersComeThrough(_ answer: FenceAnswer) {
+        let bytes = answer.encoded()
+        #expect(FenceAnswer.decoded(bytes) == answer)
+        for length in 0..<bytes.count { #expect(FenceAnswer.decoded(Array(bytes.prefix(length))) == nil) }
+    }
+
     @Test func noiseIsNoCommand() {
         var generator = SplitMix(seed: 7)
         for kind in UInt8(0)...12 {

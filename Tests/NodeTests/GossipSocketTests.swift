@@ -90,6 +90,28 @@ import Testing
         #expect(try say(from: "127.0.0.5") == 1)
     }
 
+    /// What a first start gets wrong is remembered by name; what any network does isn't.
+    @Test func aMistakeInTheSetupIsRemembered() throws {
+        var (socket, target) = try open()
+        defer { System.close(socket.descriptor) }
+        func stranger(tag: UInt64, me: Int, key: UInt8) -> [UInt8] {
+            var envelope = Envelope(
+                clusterTag: tag, me: MemberID(me), memberCount: 3, boot: 200,
+                keys: [[UInt8](repeating: key, count: 32)], knownBoots: [100])
+            return envelope.seal([1], to: MemberID(me == 0 ? 1 : 0))
+        }
+        #expect(socket.refusal == nil)
+        let mistakes: [(DropReason, [UInt8])] = [
+            (.badMAC, stranger(tag: 1, me: 1, key: 2)), (.otherCluster, stranger(tag: 2, me: 1, key: 1)),
+            (.fromOurselves, stranger(tag: 1, me: 0, key: 1)), (.badMagic, [UInt8](repeating: 0x47, count: 200)),
+        ]
+        for (reason, datagram) in mistakes {
+            try send([datagram, [1, 2, 3]], from: "127.0.0.2", to: target)
+            #expect(take(&socket) == [])
+            #expect(socket.refusal?.reason == reason)
+        }
+    }
+
     /// Recorded before this member started, replayed as fast as one likes.
     @Test func replaysAreAnsweredNowAndThen() throws {
         var (socket, target) = try open()

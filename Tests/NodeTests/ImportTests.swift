@@ -138,6 +138,7 @@ struct ImportTests {
         #expect(configuration.log.access?.format == .haproxy)
         #expect(configuration.nodes.count == 3)
         #expect(!result.notes.contains { $0.isLost })
+        for node in 1...3 { #expect(result.text?.contains("DECIDE: the address of node n\(node)\n") == true) }
         let password = result.notes.contains { "\($0)".contains("admin:admin") }
         #expect(!password && result.text?.contains("admin:admin") == false, "the password is in no output")
     }

@@ -1,5 +1,6 @@
 // SecretsTests: key, token and password files, the variables that stand in for them, and what is said when they are wrong.
 
+import Glibc
 import Testing
 
 @testable import Node
@@ -42,6 +43,13 @@ import Testing
             ])
     }
 
+    /// What is there isn't to be made anew.
+    @Test func aKeyFileThatIsAFolderIsNotToBeMade() throws {
+        mkdir(scratch.file("gossip.key"), 0o700)
+        let problem = try #require(problems(["TRIAD_TOKEN": "battery-staple"]).first)
+        #expect(problem.hasSuffix("can't read gossip.key: Is a directory; name the file in that folder"))
+    }
+
     @Test(arguments: [
         ("", "gossip.key holds no key; `triad keygen` prints one"),
         (
@@ -73,7 +81,7 @@ import Testing
         guard case .failure(let problems) = Configuration.load(path) else { return #expect(Bool(false)) }
         #expect(problems.description == "\(path): can't be read: No such file or directory")
         guard case .failure(let directory) = Configuration.load(scratch.path) else { return #expect(Bool(false)) }
-        #expect(directory.description == "\(scratch.path): can't be read: Is a directory")
+        #expect(directory.description == "\(scratch.path): can't be read: Is a directory; name the file in that folder")
     }
 
     @Test func clusterOfSeveralNeedsAKey() {

@@ -95,8 +95,11 @@ uint32_t clinux_socket_drops(int socket);
 int clinux_packet_socket(void);
 
 /// A non-blocking AF_PACKET socket that receives the whole frames of one Ethernet type (0x0806: ARP) that reach an
-/// interface, also those for other stations; -1 with errno.
+/// interface (0: any), also those for other stations; -1 with errno.
 int clinux_packet_listener(int interface_index, uint16_t ethernet_type);
+
+/// Receives a whole Ethernet frame, and tells at which interface; its length (what doesn't fit is cut), or -1 with errno.
+ssize_t clinux_receive_frame(int socket, int *interface_index, void *frame, size_t length);
 
 /// Sends a whole Ethernet frame, header included, out of an interface.
 ssize_t clinux_send_frame(int socket, int interface_index, const void *frame, size_t length);

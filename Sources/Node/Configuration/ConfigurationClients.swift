@@ -129,7 +129,8 @@ extension ConfigurationReader {
         } catch  where error.code == EFBIG {
             report.add(place, "\(path) is larger than \(bytesMax) bytes, \(room)")
         } catch {
-            report.add(place, "can't read \(path): \(error.reason); write the page there, on every node")
+            let remedy = error.readingRemedy ?? "write the page there, on every node"
+            report.add(place, "can't read \(path): \(error.reason); \(remedy)")
         }
         return nil
     }

@@ -34,7 +34,7 @@ struct ConfigurationReader {
             let bytes = try disk.read(file, limit: JSON5.Limit.bytes)
             return read(bytes)
         } catch {
-            let why = error.code == EFBIG ? "it is larger than \(JSON5.Limit.bytes) bytes" : error.reason
+            let why = error.code == EFBIG ? "it is larger than \(JSON5.Limit.bytes) bytes" : error.readingProblem
             report.add(nil, "", "can't be read: \(why)")
             return .failure(ConfigurationProblems(all: report.sorted))
         }

@@ -88,7 +88,8 @@ extension ConfigurationReader {
             if let text = String(validating: bytes, as: UTF8.self) { return text }
             report.add(place, "\(path) is not text; \(remedy)")
         } catch {
-            report.add(place, "can't read \(path): \(error.reason); \(remedy)")
+            // A file that is there isn't to be made anew.
+            report.add(place, "can't read \(path): \(error.reason); \(error.readingRemedy ?? remedy)")
         }
         return nil
     }

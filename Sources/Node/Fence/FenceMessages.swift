@@ -122,6 +122,8 @@ enum FenceAnswer: Sendable, Equatable {
     case recovered
     /// Something is not as it should be and costs speed, not safety.
     case warning(String)
+    /// Another machine has the address of a VIP that is held here; said again for as long as it has.
+    case contested(String)
     /// Said by FenceLink: the fence ended and another one is started.
     case died(String)
 }
@@ -300,6 +302,7 @@ extension FenceAnswer {
         case .died(let text): Self.write(9, text, &writer)
         case .gate(true, _): Self.write(10, "", &writer)
         case .gate(false, let reason): Self.write(11, reason, &writer)
+        case .contested(let text): Self.write(12, text, &writer)
         }
         return writer.bytes
     }
@@ -325,7 +328,7 @@ extension FenceAnswer {
             guard let cause = FenceDropCause(rawValue: reader.byte()) else { return nil }
             answer = .dropped(order: order, term: term, cause: cause)
         case 7: answer = .recovered
-        case 4...11:
+        case 4...12:
             let text = reader.string(limit: FenceLimits.textBytesMax)
             switch kind {
             case 4: answer = .swept(text)
@@ -333,6 +336,7 @@ extension FenceAnswer {
             case 6: answer = .failed(text)
             case 8: answer = .warning(text)
             case 9: answer = .died(text)
+            case 12: answer = .contested(text)
             default: answer = .gate(isUsable: kind == 10, reason: text)
             }
         default: return nil

@@ -19,6 +19,7 @@ struct FenceProcess: ~Copyable {
     private let reactor: Reactor
     private var watch: AddressWatch
     private var announcer: Announcer?
+    private var conflicts: ConflictWatch
     private var tool = FenceTool(.ip)
     private var gate: Gate
     private let killTimer: KillTimer
@@ -106,6 +107,7 @@ struct FenceProcess: ~Copyable {
         self.reactor = reactor
         self.watch = watch
         announcer = try? Announcer()
+        conflicts = ConflictWatch(settings.vips)
         if announcer == nil {
             warn("the VIP can't be announced to neighbours, who may take longer to follow it: CAP_NET_RAW is missing")
         }
@@ -251,7 +253,7 @@ struct FenceProcess: ~Copyable {
             case .write(let line, let id, let before): write(line, id, before)
             case .look: look()
             case .killAt(let time): killTimer.set(time?.nanoseconds ?? 0)
-            case .announce(let vip): announce(settings.vips[vip])
+            case .announce(let vip, let isSettled): announce(vip, isSettled)
             case .report(let answer): report(answer)
             case .release: tellPeers()
             case .exit: exiting = true
@@ -349,7 +351,14 @@ struct FenceProcess: ~Copyable {
         }
     }
 
-    private mutating func announce(_ vip: FenceAddress) {
+    private mutating func announce(_ index: Int, _ isSettled: Bool) {
+        let vip = settings.vips[index]
+        // Of what was heard before, the rest of a former owner may be a part.
+        if let other = conflicts.takeClaim(index), isSettled {
+            report(
+                .contested(
+                    "\(vip.address.host) on \(vip.interface) is the address of \(ProbeFrames.text(other[...])), too"))
+        }
         guard let code = announcer?.announce(vip) else { return }
         warn("\(vip.text) can't be announced on \(vip.interface): \(System.explain(code))")
     }

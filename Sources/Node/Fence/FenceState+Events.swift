@@ -59,7 +59,9 @@ extension FenceState {
         case look
         /// Set the timer that kills this process; nil disarms it.
         case killAt(Instant?)
-        case announce(vip: Int)
+        /// - Parameter isSettled: it has been announced here for so long that whoever else answers for it now isn't a former
+        ///   owner.
+        case announce(vip: Int, isSettled: Bool = false)
         case report(FenceAnswer)
         /// Tell the peers that the lease is released.
         case release

@@ -490,7 +490,7 @@ struct FenceState: Sendable {
             let sent = slots[vip].announcements
             let pause = sent < Timing.burst.count ? Timing.burst[sent] : Timing.announceEvery
             slots[vip].announceAt = now.advanced(by: pause)
-            effects.append(.announce(vip: vip))
+            effects.append(.announce(vip: vip, isSettled: sent > Timing.burst.count))
         }
     }
 

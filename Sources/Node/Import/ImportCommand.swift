@@ -106,7 +106,7 @@ enum ImportCommand {
             // Comments in another encoding are no reason to refuse a file: all that is read is ASCII.
             return String(decoding: bytes, as: UTF8.self)
         } catch {
-            throw ImportProblem(file: file, line: 1, text: "can't be read: \(error.reason)")
+            throw ImportProblem(file: file, line: 1, text: "can't be read: \(error.readingProblem)")
         }
     }
 }

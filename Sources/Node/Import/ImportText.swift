@@ -50,7 +50,7 @@ struct ImportText {
                 "id: \(Self.quoted(node.id))", "address: \(Self.quoted(node.address ?? "192.0.2.\(11 + index)"))",
             ]
             if let priority = node.priority { members.append("priority: \(priority)") }
-            let decide = node.address == nil ? "DECIDE: the address of this machine" : nil
+            let decide = node.address == nil ? "DECIDE: the address of node \(node.id)" : nil
             lines.append("    { \(members.joined(separator: ", ")) }," + Self.comment(decide, node.comment))
         }
         lines.append("  ],")

@@ -12,7 +12,7 @@ enum GossipFilter {
     private static let jumpIfEqual: UInt16 = 0x15  // BPF_JMP | BPF_JEQ | BPF_K
     private static let finish: UInt16 = 0x06  // BPF_RET | BPF_K
     private static let accept = sock_filter(code: finish, jt: 0, jf: 0, k: .max)
-    private static let refuse = sock_filter(code: finish, jt: 0, jf: 0, k: 0)
+    static let refuse = sock_filter(code: finish, jt: 0, jf: 0, k: 0)
 
     /// - Parameter addresses: of one family, as a socket is; at most one of each member.
     static func program(accepting addresses: [SocketAddress]) -> [sock_filter] {
@@ -29,8 +29,8 @@ enum GossipFilter {
         match([address.high, address.low].flatMap { [UInt32($0 >> 32), UInt32(truncatingIfNeeded: $0)] }, at: 8)
     }
 
-    /// Accepts when all words are as given; else goes on behind itself.
-    private static func match(_ words: [UInt32], at offset: UInt32) -> [sock_filter] {
+    /// Accepts when all words from `offset` on, counted from the network header, are as given; else goes on behind itself.
+    static func match(_ words: [UInt32], at offset: UInt32) -> [sock_filter] {
         var lines: [sock_filter] = []
         for (index, word) in words.enumerated() {
             // Left: the pairs of lines after this one, and `accept`.

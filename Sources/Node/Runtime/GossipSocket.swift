@@ -29,6 +29,8 @@ struct GossipSocket {
     /// Datagrams sent to each member, and authentic ones received.
     private(set) var sent: [UInt64]
     private(set) var received: [UInt64]
+    /// The last datagram from a node's address that was refused for how it or this node is set up, and when (boot clock).
+    private(set) var refusal: (reason: DropReason, atNanoseconds: UInt64)?
     /// Authentic, but not a message: a sender with other code.
     private(set) var undecodable: UInt64 = 0
     /// What came beside the messages, for `takeBulletins`; bounded by what one turn takes.
@@ -128,7 +130,9 @@ struct GossipSocket {
             case .hello(let sender, let boot):
                 received[sender.index] += 1
                 if isWorthAnAnswer(sender, boot) { transmit(envelope.hello(to: sender, boot: boot), to: sender) }
-            case .introduced, .dropped: continue
+            case .dropped(let reason):
+                if reason.remedy != nil { refusal = (reason, System.bootNanoseconds()) }
+            case .introduced: continue
             }
         }
         return nil

@@ -15,4 +15,35 @@ extension Runtime {
         }
         takeBulletins(now: Self.now())
     }
+
+    /// Another machine with the VIP; and why a node that sends isn't heard, the likeliest mistake of a first start.
+    func strangerProblems(now: Instant) -> [String] {
+        var problems: [String] = []
+        if let contest, contest.at.duration(to: now) < Self.contestHeldFor {
+            problems.append("\(contest.text): \(Self.contestRemedy)")
+        }
+        if let (reason, at) = gossip.refusal, let remedy = reason.remedy,
+            Instant(nanoseconds: at).duration(to: now) < .seconds(5),
+            core.peerStatus(now: now).contains(where: { !$0.isAlive })
+        {
+            problems.append("gossip from a node's address is refused: \(remedy)")
+        }
+        return problems
+    }
+}
+
+extension DropReason {
+    /// What is wrong between the nodes, and what helps; nil for what happens in any network.
+    var remedy: String? {
+        switch self {
+        case .badMAC: "its key is another one: copy one key file to every node"
+        case .otherCluster:
+            "its cluster has another name, other nodes or other timings (lease, electionTimeout): copy one file to every "
+                + "node, and restart those that ran with another"
+        case .otherVersion, .badMagic: "it isn't Triad's, or of another version: look at what sends to this port there"
+        case .unknownSender, .notForMe: "it is for another node: the files differ, or addresses in them are mixed up"
+        case .fromOurselves: "another node runs with the id of this one: see --node (TRIAD_NODE) there"
+        case .tooShort, .tooLong, .oldBoot, .replayed, .tooLate: nil
+        }
+    }
 }

@@ -161,6 +161,7 @@ extension Runtime {
             problems.append("backend \(backend.name): how many servers it should have isn't decided: \(problem)")
         }
         if core.lacksVIP(now: now) { problems.append("this node leads and can't get the VIP; see its events") }
+        problems += strangerProblems(now: now)
         for peer in core.peerStatus(now: now) {
             let id = name(peer.member)
             guard peer.isAlive else {

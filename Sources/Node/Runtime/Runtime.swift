@@ -57,6 +57,12 @@ final class Runtime {
     var reloadProblem: String?
     /// Why the fence has no gate, if it was to have one.
     var gateProblem: String?
+    /// The last time that another machine claimed a VIP of ours.
+    var contest: (text: String, at: Instant)?
+    /// The fence looks every ten seconds.
+    static let contestHeldFor: Duration = .seconds(25)
+    static let contestRemedy =
+        "clients reach the one or the other; take it away there, or choose a spare address as the VIP"
     /// nil: nobody can be asked, or there is no VIP.
     var links: LinkCheck?
     /// Nodes that aren't neighbours on every VIP's interface.
@@ -394,6 +400,12 @@ final class Runtime {
             log.add(kind: "vip-recovered", text: "the VIP can be set again")
             feed(.fence(.recovered), now: now)
         case .warning(let text): log.log(.warning, text)
+        case .contested(let text):
+            let isKnown = contest.map { $0.text == text && $0.at.duration(to: now) < Self.contestHeldFor } ?? false
+            if !isKnown {
+                log.add(kind: "vip-contested", text: "\(text): \(Self.contestRemedy)", level: .error)
+            }
+            contest = (text, now)
         case .died(let text):
             log.add(kind: "fence-died", text: text, level: .error)
             // Nobody renews the address any more; it says nothing about orders.

@@ -20,6 +20,17 @@ struct DiskError: Error, Equatable, Sendable, CustomStringConvertible {
     var description: String { "\(path): \(call): \(reason)" }
     /// The text of the errno alone.
     var reason: String { System.explain(code) }
+
+    /// What helps whoever named this file to be read; nil where the reason says it.
+    var readingRemedy: String? {
+        switch code {
+        case EACCES, EPERM: "this process runs as user \(geteuid()): let it read the file, and enter the folders above"
+        case EISDIR: "name the file in that folder"
+        default: nil
+        }
+    }
+    /// Why it can't be read, with what helps.
+    var readingProblem: String { reason + (readingRemedy.map { "; \($0)" } ?? "") }
 }
 
 struct Disk: Sendable {
