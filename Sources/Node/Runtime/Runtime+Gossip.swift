@@ -16,10 +16,21 @@ extension Runtime {
         takeBulletins(now: Self.now())
     }
 
+    /// Said by the fence for as long as it lasts; an event when it begins.
+    func note(contest text: String, now: Instant) {
+        contests.removeAll { $0.at.duration(to: now) >= Self.contestHeldFor }
+        if let known = contests.firstIndex(where: { $0.text == text }) {
+            contests[known].at = now
+        } else if contests.count < FenceLimits.vipsMax {
+            contests.append((text, now))
+            log.add(kind: "vip-contested", text: "\(text): \(Self.contestRemedy)", level: .error)
+        }
+    }
+
     /// Another machine with the VIP; and why a node that sends isn't heard, the likeliest mistake of a first start.
     func strangerProblems(now: Instant) -> [String] {
         var problems: [String] = []
-        if let contest, contest.at.duration(to: now) < Self.contestHeldFor {
+        for contest in contests where contest.at.duration(to: now) < Self.contestHeldFor {
             problems.append("\(contest.text): \(Self.contestRemedy)")
         }
         if let (reason, at) = gossip.refusal, let remedy = reason.remedy,

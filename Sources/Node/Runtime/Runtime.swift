@@ -57,8 +57,8 @@ final class Runtime {
     var reloadProblem: String?
     /// Why the fence has no gate, if it was to have one.
     var gateProblem: String?
-    /// The last time that another machine claimed a VIP of ours.
-    var contest: (text: String, at: Instant)?
+    /// Which VIP of ours another machine claims, in words, and when it did last; `FenceLimits.vipsMax` of them at most.
+    var contests: [(text: String, at: Instant)] = []
     /// The fence looks every ten seconds.
     static let contestHeldFor: Duration = .seconds(25)
     static let contestRemedy =
@@ -401,11 +401,7 @@ final class Runtime {
             feed(.fence(.recovered), now: now)
         case .warning(let text): log.log(.warning, text)
         case .contested(let text):
-            let isKnown = contest.map { $0.text == text && $0.at.duration(to: now) < Self.contestHeldFor } ?? false
-            if !isKnown {
-                log.add(kind: "vip-contested", text: "\(text): \(Self.contestRemedy)", level: .error)
-            }
-            contest = (text, now)
+            note(contest: text, now: now)
         case .died(let text):
             log.add(kind: "fence-died", text: text, level: .error)
             // Nobody renews the address any more; it says nothing about orders.
