@@ -157,7 +157,8 @@ enum DemoScaling {
         let results = loads.flatMap { $0.results() }
         for result in results where result.start >= from {
             let second = Int((result.start - from) / 1_000_000_000)
-            guard let place = samples.firstIndex(where: { $0.second == second }) else { continue }
+            // A second in which no node could be asked, or after the last one, is the one before it.
+            guard let place = samples.lastIndex(where: { $0.second <= second }) else { continue }
             samples[place].requests += 1
             if !result.outcome.isSuccess { samples[place].failed += 1 }
         }
