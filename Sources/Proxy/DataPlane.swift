@@ -252,6 +252,7 @@ public final class DataPlane: Sendable {
                 server.outliers += UInt64(block.read(.outlier, slot: slot))
                 block.add(to: &server.latency, slot: slot)
             }
+            server.errorsInRow = places.places.failures(server: slot)
             figures.servers[id] = server
         }
         return figures

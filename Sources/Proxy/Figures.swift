@@ -119,6 +119,8 @@ public struct ServerFigures: Sendable, Equatable {
     public var errors: UInt64 = 0
     /// Times a worker set it aside for errors in a row.
     public var outliers: UInt64 = 0
+    /// Errors it made one after the other up to now, all workers together; counted where `outlier` is configured.
+    public var errorsInRow = 0
 
     /// How long its answers took.
     public var latency = LatencyFigures()

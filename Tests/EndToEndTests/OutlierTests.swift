@@ -20,6 +20,9 @@ extension ClusterTests {
                 let server = status.servers.first { $0.id == "api_1" }
                 return server?.health == "down" && server?.views.allSatisfy { $0.health == "down" } == true
             }
+            try cluster.waitForAgreement("every node names the one that sets it aside") { status in
+                status.servers.first { $0.id == "api_1" }?.setAsideBy == [owner]
+            }
             let events = cluster.status(owner)?.events ?? []
             try story.holds(events.contains { $0.kind == "server-outlier" }, "the owner says why")
         }
@@ -27,7 +30,8 @@ extension ClusterTests {
 
     @Test func withHardlyAServerUpTheVerdictsAreIgnored() throws {
         var options = LabClusterOptions()
-        options.backend = "panicThreshold: \"50%\","
+        // Long enough that none of it is over before it is looked at.
+        options.backend = "panicThreshold: \"50%\", slowStart: \"10m\","
         try EndToEnd.withCluster(options) { story in
             let (cluster, lab) = (story.cluster, story.lab)
             func isPanicking(_ node: String) -> Bool? {
@@ -44,6 +48,11 @@ extension ClusterTests {
                     cluster.status(node).map { status in
                         isPanicking(node) == false && status.events.contains { $0.kind == "panic-over" }
                     } ?? false
+                }
+            }
+            try cluster.waitForAgreement("those that came back have a part of their weight") { status in
+                status.servers.filter { ["api_2", "api_5"].contains($0.id) }.allSatisfy {
+                    ($0.slowStartPercent ?? 100) < 100
                 }
             }
         }

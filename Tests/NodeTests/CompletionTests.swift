@@ -139,14 +139,18 @@ import Testing
         }
     }
 
-    @Test(.enabled(if: isThere("man"))) func manHasNothingToSay() throws {
+    @Test(.enabled(if: isThere("man")), arguments: ["triad", "triad.json5"])
+    func manHasNothingToSay(page: String) throws {
         let output = try Self.run(
-            "sh", "triad manual > /dev/null && triad manual | man --warnings -E UTF-8 -l -Tutf8 - > /dev/null")
+            "sh",
+            "triad manual \(page) > /dev/null && triad manual \(page) | man --warnings -E UTF-8 -l -Tutf8 - > /dev/null"
+        )
         #expect(output.status == 0 && output.lines.isEmpty, "\(output.lines)")
     }
 
-    @Test(.enabled(if: isThere("mandoc"))) func mandocHasNothingToSay() throws {
-        let output = try Self.run("sh", "triad manual | mandoc -Tlint -Wwarning")
+    @Test(.enabled(if: isThere("mandoc")), arguments: ["triad", "triad.json5"])
+    func mandocHasNothingToSay(page: String) throws {
+        let output = try Self.run("sh", "triad manual \(page) | mandoc -Tlint -Wwarning")
         #expect(output.status == 0 && output.lines.isEmpty, "\(output.lines)")
     }
 }

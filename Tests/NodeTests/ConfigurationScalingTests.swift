@@ -66,22 +66,25 @@ import Testing
         var report = StatusReport.sample()
         #expect(!String(decoding: report.json(), as: UTF8.self).contains("autoscale"))
         report.backends[0].autoscale = StatusReport.Autoscale(
-            min: 2, max: 9, perServer: 100, unit: "requests/s", desired: 5, reason: "412 requests/s, 100 a server",
+            min: 2, max: 9, perServer: 100, unit: "requests/s", serving: 4, desired: 5,
+            reason: "412 requests/s, 100 a server",
             sinceSeconds: 130, load: 412.5, problem: nil)
         let read = try #require(StatusReport(json: report.json()))
         #expect(read.backends[0].autoscale == report.backends[0].autoscale)
         let text = try #require(report.backends[0].autoscale?.text)
-        #expect(text.hasPrefix("5 servers wanted (2 to 9) for 2") && text.hasSuffix("; 412 requests/s, 100 a server"))
+        #expect(text == "5 servers wanted for 2 min 10 s (2 to 9), 4 serve; 412 requests/s, 100 a server")
         #expect(StatusTable(width: 120).lines(report).contains { $0.contains("api: 5 servers wanted") })
         let metrics = String(decoding: StatusMetrics.text(report), as: UTF8.self)
         #expect(metrics.contains("triad_backend_desired_servers{backend=\"api\"} 5\n"))
+        #expect(metrics.contains("triad_backend_serving_servers{backend=\"api\"} 4\n"))
+        #expect(metrics.contains("triad_backend_scaling_servers_max{backend=\"api\"} 9\n"))
         #expect(metrics.contains("triad_backend_scaling_decided{backend=\"api\"} 1\n"))
         #expect(String(decoding: StatusPage.html(report), as: UTF8.self).contains("5 servers wanted"))
 
         report.backends[0].autoscale?.desired = nil
         report.backends[0].autoscale?.sinceSeconds = nil
         report.backends[0].autoscale?.problem = "no quorum"
-        #expect(report.backends[0].autoscale?.text == "undecided (2 to 9); not decided now: no quorum")
+        #expect(report.backends[0].autoscale?.text == "undecided (2 to 9), 4 serve; not decided now: no quorum")
         #expect(!String(decoding: StatusMetrics.text(report), as: UTF8.self).contains("desired_servers{"))
     }
 }

@@ -86,6 +86,17 @@ struct EventCommandTests {
         try wait("the end of its child") { !isAlive(child) }
     }
 
+    /// Its words go neither into our log, which they could fill, nor into a pipe that nobody empties.
+    @Test func oneThatFloodsIsHeldUpByNothingAndHoldsNobodyUp() throws {
+        let command = EventCommand()
+        command.submit(job([script("floods", "head -c 5000000 /dev/zero | tr '\\0' x >&2\nyes | head -c 5000000\n")]))
+        command.submit(job([script("endless", "yes >&2\n")], timeoutMs: 300))
+        command.submit(job([script("tells", "echo first >&2; echo 'no such \tmachine' >&2; exit 4\n")]))
+        try wait("the end of all") { command.isIdle }
+        #expect(command.figures == EventCommandFigures(done: 1, failed: 1, killed: 1, dropped: 0))
+        #expect(command.takeProblem()?.hasSuffix("tells exited with 4: no such ?machine") == true)
+    }
+
     /// Not gone, and no zombie that nobody has taken yet.
     private func isAlive(_ process: Int32) -> Bool {
         guard let stat = FileManager.default.contents(atPath: "/proc/\(process)/stat") else { return false }

@@ -132,7 +132,7 @@ import Testing
 
     @Test func newsAreKeptOnceAndInOrder() {
         var log = EventLog(node: "n2", level: .error)
-        for number in 1...250 { log.add(kind: "test", text: "event \(number)", level: .debug) }
+        for number in 1...250 { log.add(.reload, "event \(number)", level: .debug) }
         #expect(log.latest(3).map(\.sequence) == [248, 249, 250])
         #expect(log.latest(3).map(\.text) == ["event 248", "event 249", "event 250"])
         var news = ClusterNews(nodeCount: 3)

@@ -272,7 +272,13 @@ import Testing
         #expect(lines.count == 24)
         #expect(lines.allSatisfy { $0.count <= 80 })
         let text = lines.joined(separator: "\n")
-        for wanted in ["n1 leads", "10.0.0.100/32", "n3", "api/api_9", "00:00:39"] { #expect(text.contains(wanted)) }
+        for wanted in ["n1 leads", "10.0.0.100/32", "n3", "api/api_9", "HTTP 200 in 1 ms", "00:00:39"] {
+            #expect(text.contains(wanted))
+        }
+        // The reason goes before the address.
+        #expect(
+            !text.contains("10.0.0.21:8080")
+                && StatusTable(width: 120).lines(report).contains { $0.contains("10.0.0.21:8080") })
         #expect(!text.contains("\u{1b}"))
         #expect(StatusTable(width: 20, height: 5).lines(report).count == 5)
         #expect(StatusTable(width: 1, height: 1).lines(report).allSatisfy { $0.count <= 1 })

@@ -42,8 +42,10 @@ class Browser:
         self.complaints = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ["Page", "Runtime", "Log", "Network"]:
+        for domain in ["Page", "Runtime", "Log", "Network", "Accessibility"]:
             self.call(f"{domain}.enable")
+        # Else a picture lacks as much at its right edge as a scroll bar is wide.
+        self.call("Emulation.setScrollbarsHidden", hidden=True)
 
     def close(self):
         try:
@@ -64,7 +66,7 @@ class Browser:
             if not method.startswith(("Target.", "Browser.")):
                 message["sessionId"] = self.session
         os.write(self.to, json.dumps(message).encode() + b"\0")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             answer = self.receive(deadline)
             if answer.get("id") == self.number:
@@ -101,11 +103,30 @@ class Browser:
         assert "exceptionDetails" not in answer, f"{script}: {answer['exceptionDetails']}"
         return answer["result"].get("value")
 
+    def press(self, key):
+        """A key of the keyboard: `Tab`, `Enter`, `Escape`."""
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27}
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind in ["keyDown", "keyUp"]:
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text)
+            text = {}
+
+    def accessible(self):
+        """What a screen reader is told: (role, name) of everything."""
+        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
+        return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+
+    def size(self, width, height=900, phone=False):
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+
+    def scheme(self, name):
+        """`light` or `dark`."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+
     def look(self, file, width=1280, height=900, dark=False, phone=False):
         """A picture of the whole page."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
-        scheme = "dark" if dark else "light"
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.size(width, height, phone)
+        self.scheme("dark" if dark else "light")
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
         with open(file, "wb") as out:
             out.write(base64.b64decode(data))

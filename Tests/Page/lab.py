@@ -1,4 +1,4 @@
-"""Three nodes, five APIs and a client in network namespaces of their own, for the checks of page and metrics.
+"""Three nodes, two VIPs, two backends (five APIs, and one that routes lead to) and a client in network namespaces of their own, for the checks of page and metrics.
 
     with Cluster(binary) as cluster: …
 
@@ -16,6 +16,7 @@ import time
 NODES = ["n1", "n2", "n3"]
 TOKEN = "token-of-the-check"
 VIP = "10.77.0.100"
+VIPS = [VIP, "10.77.0.101"]
 
 
 def address(node):
@@ -26,8 +27,9 @@ def ip(*words):
     subprocess.run(["ip", *words], check=True)
 
 
-def wait(what, condition, seconds=20):
-    """Asks until `condition` gives something true; returns that and how long it took."""
+def wait(what, condition, seconds=90):
+    """Asks until `condition` gives something true; returns that and how long it took. The limit is for a machine that is busy
+    with other things, not for what is tried."""
     start = time.monotonic()
     while True:
         found = condition()
@@ -91,9 +93,10 @@ class Cluster:
         for node in NODES:
             self.host(node, [address(node)])
         self.host("client", ["10.77.0.50"])
-        self.host("apis", [f"10.77.0.2{number}" for number in range(1, 6)])
+        self.host("apis", [f"10.77.0.2{number}" for number in range(1, 7)])
         key = subprocess.run([self.binary, "keygen"], capture_output=True, text=True, check=True).stdout
         servers = ",".join(f'{{id:"api_{n}",address:"10.77.0.2{n}:8080"}}' for n in range(1, 6))
+        vips = ",".join(f'{{address:"{one}/32",interface:"eth0"}}' for one in VIPS)
         members = ",".join(f'{{id:"{node}",address:"{address(node)}"}}' for node in NODES)
         for node in NODES:
             home = f"{self.folder}/{node}"
@@ -102,15 +105,18 @@ class Cluster:
                 "gossip.key": key,
                 "admin.token": TOKEN + "\n",
                 "triad.json5": f"""{{ cluster: "shop", nodes: [{members}], data: "data",
-                    vip: {{ address: "{VIP}/32", interface: "eth0" }}, gossip: {{ keyFile: "gossip.key" }},
+                    vip: [{vips}], gossip: {{ keyFile: "gossip.key" }},
                     status: {{ tokenFile: "admin.token" }},
-                    frontends: [{{ name: "http", port: 80, mode: "http", backend: "api" }}],
-                    backends: [{{ name: "api", balance: "roundrobin", servers: [{servers}],
-                        check: {{ type: "http", path: "/health", expect: 200, interval: "1s" }} }}] }}""",
+                    frontends: [{{ name: "http", port: 80, mode: "http", backend: "api", routes: [
+                        {{ host: "files.example", backend: "files" }}, {{ path: "/files", backend: "files" }}] }}],
+                    backends: [{{ name: "api", balance: "roundrobin", servers: [{servers}], slowStart: "30s", outlier: {{ errors: 5 }},
+                        autoscale: {{ min: 2, max: 5, requestsPerServer: 50 }},
+                        check: {{ type: "http", path: "/health", expect: 200, interval: "1s" }} }},
+                        {{ name: "files", servers: [{{ id: "files_1", address: "10.77.0.26:8080" }}] }}] }}""",
             }.items():
                 with open(f"{home}/{name}", "w") as file:
                     file.write(text)
-        for number in range(1, 6):
+        for number in range(1, 7):
             self.start_api(number)
         for node in NODES:
             self.start_node(node)
@@ -135,12 +141,14 @@ class Cluster:
         """The main process alone: `ip netns exec` becomes it."""
         os.kill(self.processes[name].pid, signal.SIGKILL)
 
-    def get(self, node, path):
-        """Asked from the client's namespace."""
+    def ask(self, url, *options):
+        """Asked from the client's namespace; the body, and nothing when there is no answer."""
         answer = subprocess.run(
-            ["ip", "netns", "exec", self.prefix + "client", "curl", "-sS", "-m", "2", f"http://{address(node)}:8084{path}"],
-            capture_output=True, text=True)
+            ["ip", "netns", "exec", self.prefix + "client", "curl", "-sS", "-m", "10", *options, url], capture_output=True, text=True)
         return answer.stdout if answer.returncode == 0 else None
+
+    def get(self, node, path):
+        return self.ask(f"http://{address(node)}:8084{path}")
 
     def status(self, node):
         text = self.get(node, "/status")
@@ -148,7 +156,7 @@ class Cluster:
 
     def settled(self, nodes=NODES):
         seen = [self.status(node) for node in nodes]
-        if not all(seen) or not all(one["vips"][0]["owner"] for one in seen):
+        if not all(seen) or not all(vip["owner"] for one in seen for vip in one["vips"]):
             return None
-        up = all(server["health"] == "up" for one in seen for server in one["backends"][0]["servers"])
+        up = all(server["health"] == "up" for one in seen for backend in one["backends"] for server in backend["servers"])
         return seen[0]["vips"][0]["owner"] if up else None

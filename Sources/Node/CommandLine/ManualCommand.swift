@@ -1,11 +1,16 @@
-// ManualCommand: `triad manual`, the page triad(1) in the man macros (groff_man(7)), made from the table of commands.
+// ManualCommand: `triad manual`, the pages triad(1) and triad.json5(5) in the man macros (groff_man(7)), made from the table of
+// commands and that of the configuration's keys.
 
 enum ManualCommand {
     static let command = Subcommand(
-        name: "manual", summary: "prints the manual page triad(1)",
-        details: ["  triad manual | man -l -    reads it here; else into /usr/local/share/man/man1/triad.1"],
-        run: { _ in
-            Console.raw(page)
+        name: "manual", summary: "prints the manual page triad(1), or triad.json5(5) of the configuration file",
+        positionals: [.init(name: "PAGE", required: false, values: .words(["triad", "triad.json5"]))],
+        details: [
+            "  triad manual | man -l -                reads it here; else into /usr/local/share/man/man1/triad.1",
+            "  triad manual triad.json5 | man -l -    into /usr/local/share/man/man5/triad.json5.5",
+        ],
+        run: { arguments in
+            Console.raw(arguments["PAGE"] == "triad.json5" ? ConfigurationManual.page : page)
             return 0
         })
 
@@ -15,7 +20,7 @@ enum ManualCommand {
             ".SH NAME", "triad \\- load balancer that survives its own machines",
             ".SH SYNOPSIS", ".B triad", ".I COMMAND", ".RI [ ARGUMENTS ]",
         ]
-        lines += [".SH DESCRIPTION", description.map(roff).joined(separator: "\n.PP\n")]
+        lines += [".SH DESCRIPTION", description.map { roff($0) }.joined(separator: "\n.PP\n")]
         lines.append(".SH COMMANDS")
         for command in Commands.listed { lines += section(command) }
         lines.append(".SH ENVIRONMENT")
@@ -24,12 +29,12 @@ enum ManualCommand {
         for (name, meaning) in files { lines += [".TP", ".I \(name)", roff(meaning)] }
         lines += [".SH EXIT STATUS"]
         for (code, meaning) in codes { lines += [".TP", ".B \(code)", roff(meaning)] }
-        lines += [".SH SEE ALSO", ".BR ip (8),", ".BR nft (8),", ".BR systemctl (1)"]
+        lines += [".SH SEE ALSO", ".BR triad.json5 (5),", ".BR ip (8),", ".BR nft (8),", ".BR systemctl (1)"]
         return lines.joined(separator: "\n") + "\n"
     }
 
     /// When what stands in this file was last changed.
-    private static let date = "2026-11-28"
+    static let date = "2026-11-28"
 
     private static let description = [
         """
@@ -70,6 +75,8 @@ enum ManualCommand {
         ("0", "Done."), ("1", "It did not work; standard error says why."), ("2", "Wrong usage."),
     ]
 
+    private static func roff(_ text: String) -> String { text.roff }
+
     private static func section(_ command: Subcommand) -> [String] {
         var lines = [".SS \"\(roff(command.usage))\"", roff(command.summary.sentence)]
         var isVerbatim = false
@@ -87,15 +94,18 @@ enum ManualCommand {
         }
         return lines
     }
+}
 
+extension String {
     /// With what means something to roff escaped, and `words in backquotes` bold.
-    private static func roff(_ text: String) -> String {
+    var roff: String {
         var result = ""
         var isBold = false
-        for character in text {
+        for character in self {
             switch character {
             case "\\": result += "\\e"
             case "-": result += "\\-"
+            case "\"": result += "\\(dq"
             case "`":
                 isBold.toggle()
                 result += isBold ? "\\fB" : "\\fR"
@@ -106,9 +116,7 @@ enum ManualCommand {
         }
         return result
     }
-}
 
-extension String {
     /// `Runs a node.` of `runs a node`.
     fileprivate var sentence: String { prefix(1).uppercased() + dropFirst() + "." }
 }

@@ -209,8 +209,12 @@ extension Configuration {
 
     struct LogSection: Sendable, Equatable {
         var level: Level = .info
+        var format = Format.text
         /// nil: requests aren't logged.
         var access: AccessLogSection?
+
+        /// Of the node's own log.
+        enum Format: String, Sendable, Equatable, CaseIterable { case text, json }
 
         enum Level: String, Sendable, Equatable, CaseIterable, Comparable {
             case debug, info, warning, error

@@ -4,10 +4,6 @@ import Gossip
 import Proxy
 
 extension ConfigurationReader {
-    private static let backendKeys =
-        ["name", "check", "servers", "sendProxy", "stickCookie"] + balancingKeys + capacityKeys + resilienceKeys
-        + scalingKeys
-
     /// - Parameter hasKey: there is a gossip key, or it has been reported that there is none.
     mutating func backends(_ root: Fields, hasKey: Bool) -> [PlacedBackend] {
         let example =
@@ -21,7 +17,7 @@ extension ConfigurationReader {
         }
         var backends: [PlacedBackend] = []
         for element in elements {
-            guard let fields = Fields(element, known: Self.backendKeys, &report)
+            guard let fields = Fields(element, .backend, &report)
             else {
                 continue
             }
@@ -56,8 +52,7 @@ extension ConfigurationReader {
         var ids: Set<String> = []
         var addresses: Set<SocketAddress> = []
         for element in elements {
-            let keys = ["id", "address", "weight", "backup", "maxConnections"]
-            guard let fields = Fields(element, known: keys, &report) else { continue }
+            guard let fields = Fields(element, .server, &report) else { continue }
             let idPlace = fields.required("id", "a name for this server: id: \"api_1\"", &report)
             let addressPlace = fields.required("address", "where it listens: address: \"10.0.0.21:8080\"", &report)
             let id = idPlace?.name("a server", &report)
@@ -98,10 +93,7 @@ extension ConfigurationReader {
         }
         var frontends: [PlacedFrontend] = []
         for element in elements {
-            let keys =
-                ["name", "address", "port", "mode", "backend", "routes", "acceptProxy", "perSource", "maxConnections"]
-                + Self.clientKeys
-            guard let fields = Fields(element, known: keys, &report) else { continue }
+            guard let fields = Fields(element, .frontend, &report) else { continue }
             let namePlace = fields.required("name", "a name for this frontend: name: \"http\"", &report)
             let name = namePlace?.name("a frontend", &report)
             if let namePlace, let name, frontends.contains(where: { $0.frontend.name == name }) {

@@ -15,8 +15,6 @@ extension Configuration {
 }
 
 extension ConfigurationReader {
-    static let balancingKeys = ["balance", "hashOn", "slowStart"]
-
     /// Of a backend.
     mutating func balancing(_ fields: Fields) -> (balance: Configuration.Balance, rest: Configuration.Balancing) {
         let balance = fields.optional("balance")?.choice(Configuration.Balance.self, "balance", &report)

@@ -25,7 +25,6 @@ extension Configuration {
 }
 
 extension ConfigurationReader {
-    static let capacityKeys = ["maxConnections", "queue"]
     static let queueMax = 65_536
 
     mutating func capacity(_ fields: Fields) -> Configuration.Capacity {

@@ -6,11 +6,7 @@ extension ConfigurationReader {
     mutating func check(_ place: Placed?) -> Configuration.Check {
         var check = Configuration.Check(
             kind: .tcp, interval: .seconds(1), timeout: .milliseconds(500), rise: 2, fall: 2)
-        let keys = [
-            "type", "method", "path", "host", "expect", "expectBody", "sameContent", "interval", "timeout", "rise",
-            "fall",
-        ]
-        guard let place, let fields = Fields(place, known: keys, &report) else { return check }
+        guard let place, let fields = Fields(place, .check, &report) else { return check }
         check.kind = checkKind(fields)
         let longest = Duration.seconds(3600)
         check.interval = fields.optional("interval")?.duration(.milliseconds(50)...longest, &report) ?? check.interval

@@ -71,7 +71,7 @@ extension Configuration {
 }
 
 extension ConfigurationReader {
-    static let clientKeys = ["forwarded", "trustedProxies", "hideHeaders", "errorPages"]
+    private static let clientKeys = ["forwarded", "trustedProxies", "hideHeaders", "errorPages"]
 
     /// - Parameter pageBytesMax: what a page may have.
     mutating func clients(

@@ -254,6 +254,10 @@ struct Fields {
     private let members: [String: JSON5.Member]
 
     /// nil (and a problem) when the value isn't an object.
+    init?(_ place: Placed, _ section: ConfigurationSection, _ report: inout ConfigurationReport) {
+        self.init(place, known: section.names, &report)
+    }
+
     init?(_ place: Placed, known: [String], _ report: inout ConfigurationReport) {
         guard case .object(let members) = place.value.content else {
             report.add(place, "expected an object: { … }, found \(place.value.kind)")

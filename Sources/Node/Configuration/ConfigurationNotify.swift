@@ -6,25 +6,13 @@ extension Configuration {
     struct NotifySection: Sendable, Equatable {
         /// The program's absolute path, then its arguments.
         var command: [String]
-        /// Kinds of events, as the status has them.
-        var events: [Event]
+        var events: [EventKind]
         /// After it the command is killed, with all that it started.
         var timeout: Duration
 
-        enum Event: String, Sendable, Equatable, CaseIterable {
-            case vipAcquired = "vip-acquired"
-            case vipReleased = "vip-released"
-            case vipFailed = "vip-failed"
-            case leaderElected = "leader-elected"
-            case leaderLost = "leader-lost"
-            case leaderForced = "leader-forced"
-            case serverUp = "server-up"
-            case serverDown = "server-down"
-            case nodeUp = "node-up"
-            case nodeDown = "node-down"
-        }
-
-        static let usual: [Event] = [.vipAcquired, .vipReleased, .leaderElected, .leaderLost, .serverUp, .serverDown]
+        static let usual: [EventKind] = [
+            .vipAcquired, .vipReleased, .leaderElected, .leaderLost, .serverUp, .serverDown,
+        ]
 
         func write(to writer: inout ByteWriter) {
             for texts in [command, events.map(\.rawValue)] {
@@ -41,7 +29,7 @@ extension ConfigurationReader {
     private static let wordBytesMax = 1024
 
     mutating func notify(_ place: Placed?) -> Configuration.NotifySection? {
-        guard let place, let fields = Fields(place, known: ["command", "events", "timeout"], &report) else {
+        guard let place, let fields = Fields(place, .notify, &report) else {
             return nil
         }
         let example = "the program and its arguments: command: [\"/usr/local/bin/on-event\"]"
@@ -53,7 +41,7 @@ extension ConfigurationReader {
             let elements = events.elements("a list of events, such as [\"vip-acquired\", \"vip-released\"]", &report)
         {
             section.events = elements.compactMap {
-                $0.choice(Configuration.NotifySection.Event.self, "event", &report)
+                $0.choice(EventKind.self, "event", &report)
             }
             if elements.isEmpty {
                 report.add(events, "is empty, so the command is never run; leave it out for the usual ones")

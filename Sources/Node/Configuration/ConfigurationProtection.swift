@@ -79,8 +79,7 @@ extension Configuration {
 
 extension ConfigurationReader {
     mutating func perSource(_ place: Placed?, isTCP: Bool) -> Configuration.PerSource? {
-        let keys = ["connections", "connectionRate", "requestRate", "prefixV6", "exemptSources"]
-        guard let place, let fields = Fields(place, known: keys, &report) else { return nil }
+        guard let place, let fields = Fields(place, .perSource, &report) else { return nil }
         var limits = Configuration.PerSource()
         limits.connections = fields.optional("connections")?.integer(1...1_000_000, "a limit", &report)
         limits.connectionRate = fields.optional("connectionRate")?.rate(&report)
@@ -101,7 +100,7 @@ extension ConfigurationReader {
     }
 
     mutating func accessLog(_ place: Placed?) -> Configuration.AccessLogSection? {
-        guard let place, let fields = Fields(place, known: ["to", "format", "query"], &report) else { return nil }
+        guard let place, let fields = Fields(place, .accessLog, &report) else { return nil }
         let example = "\"stderr\", \"stdout\" or a file: to: \"/var/log/triad/access.log\""
         guard let to = fields.required("to", "where lines go, \(example)", &report)?.string(example, &report) else {
             return nil

@@ -15,10 +15,6 @@ struct ConfigurationReader {
     let environment: (String) -> String?
     var report: ConfigurationReport
 
-    static let keys = [
-        "cluster", "nodes", "vip", "gossip", "status", "data", "frontends", "backends", "leadership", "workers",
-        "timeouts", "limits", "log", "notify",
-    ]
     static let dataDefault = "/var/lib/triad"
 
     init(file: String, disk: Disk = Disk(), environment: @escaping (String) -> String?) {
@@ -52,7 +48,7 @@ struct ConfigurationReader {
     }
 
     private mutating func root(_ place: Placed) -> Configuration? {
-        guard let fields = Fields(place, known: Self.keys, &report) else { return nil }
+        guard let fields = Fields(place, .root, &report) else { return nil }
         let cluster = fields.required("cluster", "a name for the cluster: cluster: \"web\"", &report)
         let name = cluster?.name("a cluster", &report) ?? ""
         let ports = defaultPorts(fields)

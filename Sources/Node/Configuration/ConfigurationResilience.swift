@@ -50,7 +50,6 @@ extension Configuration {
 }
 
 extension ConfigurationReader {
-    static let resilienceKeys = ["retries", "replayBody", "outlier", "panicThreshold"]
     /// With a head of the usual size it fits one of a worker's large buffers.
     static let replayBodyMax = 192 << 10
 
@@ -65,7 +64,7 @@ extension ConfigurationReader {
 
     private mutating func retries(_ place: Placed?) -> RetrySettings {
         var retries = RetrySettings()
-        guard let place, let fields = Fields(place, known: ["max", "budget", "perSecondMin"], &report) else {
+        guard let place, let fields = Fields(place, .retries, &report) else {
             return retries
         }
         retries.max = fields.optional("max")?.integer(0...7, "a limit", &report)
@@ -76,7 +75,7 @@ extension ConfigurationReader {
     }
 
     private mutating func outlier(_ place: Placed?) -> Configuration.Resilience.Outlier? {
-        guard let place, let fields = Fields(place, known: ["errors", "statusErrors"], &report) else { return nil }
+        guard let place, let fields = Fields(place, .outlier, &report) else { return nil }
         var outlier = Configuration.Resilience.Outlier()
         outlier.errors = fields.optional("errors")?.integer(1...1000, "errors in a row", &report) ?? outlier.errors
         outlier.statusErrors = fields.optional("statusErrors")?.flag(&report) ?? outlier.statusErrors

@@ -83,7 +83,7 @@ extension ConfigurationReader {
     }
 
     private mutating func route(_ element: Placed, _ backends: [PlacedBackend]) -> Configuration.Route? {
-        guard let fields = Fields(element, known: ["host", "path", "backend"], &report) else { return nil }
+        guard let fields = Fields(element, .route, &report) else { return nil }
         let (hostPlace, pathPlace) = (fields.optional("host"), fields.optional("path"))
         if hostPlace == nil, pathPlace == nil {
             report.add(

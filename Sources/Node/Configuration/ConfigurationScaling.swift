@@ -4,11 +4,8 @@
 import Gossip
 
 extension ConfigurationReader {
-    static let scalingKeys = ["autoscale"]
-
     mutating func scaling(_ place: Placed?) -> ScalingRules? {
-        let keys = ["min", "max", "requestsPerServer", "sessionsPerServer", "window", "upCoolDown", "coolDown"]
-        guard let place, let fields = Fields(place, known: keys, &report) else { return nil }
+        guard let place, let fields = Fields(place, .autoscale, &report) else { return nil }
         let servers = 1...Limits.serversMax
         let minPlace = fields.required("min", "how many servers there are at least: min: 2", &report)
         let maxPlace = fields.required("max", "how many servers there are at most: max: 9", &report)

@@ -57,8 +57,7 @@ extension ConfigurationReader {
         else { return [] }
         var nodes: [PlacedNode] = []
         for element in elements {
-            let keys = ["id", "address", "priority", "gossipPort", "statusPort"]
-            guard let fields = Fields(element, known: keys, &report) else { continue }
+            guard let fields = Fields(element, .node, &report) else { continue }
             let id = fields.required("id", "a name for this node: id: \"n1\"", &report)?.name("a node", &report)
             let address = fields.required("address", "this machine's address: address: \"10.0.0.11\"", &report)?
                 .address(&report)
@@ -88,7 +87,7 @@ extension ConfigurationReader {
         var vips: [Configuration.VIP] = []
         var fencing: Configuration.Fencing?
         for element in elements {
-            guard let fields = Fields(element, known: ["address", "interface", "fencing"], &report) else { continue }
+            guard let fields = Fields(element, .vip, &report) else { continue }
             if let fencingPlace = fields.optional("fencing"),
                 let wanted = fencingPlace.choice(Configuration.Fencing.self, "fencing", &report)
             {
@@ -161,12 +160,11 @@ extension ConfigurationReader {
             port: port, keys: [], heartbeat: .milliseconds(30), lease: .milliseconds(150),
             electionTimeoutMin: .milliseconds(200), electionTimeoutMax: .milliseconds(300))
         let place = root.optional("gossip") ?? root.place
-        let keys = ["port", "keyFile", "heartbeat", "lease", "electionTimeout"]
         guard root.optional("gossip") != nil else {
             section.keys = gossipKeys(nil, nodes: nodes, place)
             return section
         }
-        guard let fields = Fields(place, known: keys, &report) else { return section }
+        guard let fields = Fields(place, .gossip, &report) else { return section }
         _ = fields.optional("port")?.port(&report)
         section.keys = gossipKeys(fields.optional("keyFile"), nodes: nodes, place)
         let longest = Duration.seconds(60)
@@ -206,12 +204,11 @@ extension ConfigurationReader {
 
     mutating func status(_ place: Placed?, port: UInt16) -> Configuration.StatusSection {
         var section = Configuration.StatusSection(port: port)
-        let keys = ["port", "address", "tokenFile", "user", "passwordFile"]
         guard let place else {
             section.token = adminToken(nil)
             return section
         }
-        guard let fields = Fields(place, known: keys, &report) else { return section }
+        guard let fields = Fields(place, .status, &report) else { return section }
         _ = fields.optional("port")?.port(&report)
         section.address = fields.optional("address").flatMap { listenAddress($0) }
         section.token = adminToken(fields.optional("tokenFile"))
@@ -241,8 +238,7 @@ extension ConfigurationReader {
         _ place: Placed?, nodes: [PlacedNode], vips: [Configuration.VIP]
     ) -> Configuration.LeadershipSection {
         var section = Configuration.LeadershipSection()
-        let keys = ["fitnessHold", "preemptHold", "gateway"]
-        guard let place, let fields = Fields(place, known: keys, &report) else { return section }
+        guard let place, let fields = Fields(place, .leadership, &report) else { return section }
         let fitness = fields.optional("fitnessHold")?.duration(.milliseconds(200)...Duration.seconds(600), &report)
         let preempt = fields.optional("preemptHold")?.duration(.seconds(1)...Duration.seconds(3600), &report)
         section.fitnessHold = fitness ?? section.fitnessHold
@@ -278,8 +274,7 @@ extension ConfigurationReader {
 
     mutating func timeouts(_ place: Placed?) -> Configuration.Timeouts {
         var timeouts = Configuration.Timeouts()
-        let keys = ["queue", "connect", "request", "client", "server", "keepAlive", "tunnel", "halfClosed", "drain"]
-        guard let place, let fields = Fields(place, known: keys, &report) else { return timeouts }
+        guard let place, let fields = Fields(place, .timeouts, &report) else { return timeouts }
         let range = Duration.milliseconds(10)...Duration.seconds(86400)
         timeouts.queue = fields.optional("queue")?.duration(range, &report) ?? timeouts.queue
         timeouts.connect = fields.optional("connect")?.duration(range, &report) ?? timeouts.connect
@@ -296,8 +291,7 @@ extension ConfigurationReader {
 
     mutating func limits(_ place: Placed?) -> Configuration.Bounds {
         var limits = Configuration.Bounds()
-        let keys = ["requestHead", "requestBody", "headers", "connections", "retries", "buffer", "minimumRate"]
-        guard let place, let fields = Fields(place, known: keys, &report) else { return limits }
+        guard let place, let fields = Fields(place, .limits, &report) else { return limits }
         let head = fields.optional("requestHead")
         limits.requestHead = head?.bytes(1024...(1 << 20), &report) ?? limits.requestHead
         limits.headers = fields.optional("headers")?.integer(8...10_000, "a limit", &report) ?? limits.headers
@@ -318,9 +312,11 @@ extension ConfigurationReader {
 
     mutating func log(_ place: Placed?) -> Configuration.LogSection {
         var log = Configuration.LogSection()
-        guard let place, let fields = Fields(place, known: ["level", "access"], &report) else { return log }
+        guard let place, let fields = Fields(place, .log, &report) else { return log }
         let level = fields.optional("level")?.choice(Configuration.LogSection.Level.self, "level", &report)
         log.level = level ?? log.level
+        let format = fields.optional("format")?.choice(Configuration.LogSection.Format.self, "format", &report)
+        log.format = format ?? log.format
         log.access = accessLog(fields.optional("access"))
         return log
     }

@@ -32,7 +32,7 @@ extension ConfigurationReader {
         guard let place else { return nil }
         var (namePlace, isSecure) = (place, false)
         if case .object = place.value.content {
-            guard let fields = Fields(place, known: ["name", "secure"], &report),
+            guard let fields = Fields(place, .stickCookie, &report),
                 let name = fields.required("name", "the cookie's name: name: \"server\"", &report)
             else { return nil }
             namePlace = name

@@ -57,14 +57,14 @@ enum FenceSystem {
             error: theirs, keep: keep, isTool: true)
     }
 
-    /// Starts an operator's command in a session of its own: standard input is a stream pair, standard error is ours, standard
-    /// output goes nowhere.
+    /// Starts an operator's command in a session of its own: standard input and standard error are a stream pair, standard output
+    /// goes nowhere. Nothing of ours is left open in it, least of all the log, which it could fill.
     static func spawnCommand(
         _ path: String, _ arguments: [String], _ environment: [String]
     ) throws(SystemError) -> FenceChild {
         let (ours, theirs) = try pair(packets: false)
         return try spawn(
-            path, arguments, environment, ours: ours, input: theirs, error: STDERR_FILENO, keep: -1, isTool: false)
+            path, arguments, environment, ours: ours, input: theirs, error: theirs, keep: -1, isTool: false)
     }
 
     private static func spawn(

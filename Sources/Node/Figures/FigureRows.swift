@@ -91,7 +91,7 @@ extension FigureRow {
             values: [
                 UInt64(max(0, figures.sessions)), UInt64(max(0, figures.connections)), figures.requests,
                 figures.retries, figures.errors, figures.latency.sumUs,
-            ] + figures.latency.counts)
+            ] + figures.latency.counts + [UInt64(max(0, figures.errorsInRow))])
     }
 }
 
@@ -105,5 +105,6 @@ extension ServerFigures {
         errors = row[4]
         latency.sumUs = row[5]
         latency.counts = (0..<LatencyFigures.bucketCount).map { row[6 + $0] }
+        errorsInRow = Int(clamping: row[6 + LatencyFigures.bucketCount])
     }
 }

@@ -31,7 +31,7 @@ extension ClusterFigures {
                 StatusReport.ServerWord(
                     node: id, ageMs: Int(told.age(now: now).milliseconds), sessions: told.figures.sessions,
                     requests: told.figures.requests, retries: told.figures.retries, errors: told.figures.errors,
-                    requestsPerSecond: told.requestsPerSecond)
+                    errorsInRow: told.figures.errorsInRow, requestsPerSecond: told.requestsPerSecond)
             }
         }
         return work

@@ -16,6 +16,10 @@ struct LabStatus {
         /// What each node sees, by node.
         var views: [(node: String, health: String)]
         var requests: Int
+        /// The nodes that set it aside now.
+        var setAsideBy: [String]
+        /// nil: it has its whole weight.
+        var slowStartPercent: Int?
     }
 
     var node = ""
@@ -59,7 +63,9 @@ struct LabStatus {
                         id: server["id"]?.text ?? "", health: server["health"]?.text ?? "",
                         admin: server["admin"]?.text ?? "", weight: server["weight"]?.whole ?? -1,
                         views: (server["views"]?.members ?? []).map { ($0.key, $0.value.text ?? "") },
-                        requests: server["requests"]?.whole ?? 0))
+                        requests: server["requests"]?.whole ?? 0,
+                        setAsideBy: (server["setAsideBy"]?.list ?? []).compactMap(\.text),
+                        slowStartPercent: server["slowStart"]?["percent"]?.whole))
             }
         }
         nodes = (root["nodes"]?.list ?? []).map { ($0["id"]?.text ?? "", $0["lastHeardMs"]?.whole) }

@@ -2,7 +2,8 @@
 // own. Whatever the command does, the node goes on: the control thread only puts events into a bounded queue.
 //
 // The command gets a session and process group of its own, and is killed with all of its group when its time is over. It
-// outlives this process if that ends meanwhile. Its standard input is the event as JSON, its standard error is ours.
+// outlives this process if that ends meanwhile. Its standard input is the event as JSON. What it says on standard error is read
+// and forgotten, however much it is; the last line of a command that failed is told with its failure.
 
 import Glibc
 import Proxy
@@ -100,12 +101,15 @@ final class EventCommand: Sendable {
             return note("\(path) can't be started: \(error)") { $0.failed += 1 }
         }
         _ = FenceSystem.write(child.descriptor, job.input)
-        // The end of the input; what it says on the same socket isn't read.
+        // The end of the input.
         shutdown(child.descriptor, Int32(SHUT_WR))
         defer { System.close(child.descriptor) }
         let deadline = System.bootNanoseconds() + UInt64(job.timeoutMs) * 1_000_000
+        var words = LastWords()
         while System.bootNanoseconds() < deadline {
-            if let end = FenceSystem.end(of: child.process) { return note(path, end) }
+            let end = FenceSystem.end(of: child.process)
+            words.listen(child.descriptor)
+            if let end { return note(path, end, words.text) }
             usleep(Limit.lookMicroseconds)
         }
         kill(-child.process, SIGKILL)
@@ -114,12 +118,14 @@ final class EventCommand: Sendable {
         note("\(path) was killed: it took longer than notify.timeout") { $0.killed += 1 }
     }
 
-    private func note(_ path: String, _ end: FenceSystem.End) {
+    /// - Parameter words: the last it said; empty when it said nothing.
+    private func note(_ path: String, _ end: FenceSystem.End, _ words: String) {
+        let words = words.isEmpty ? "" : ": \(words)"
         switch end {
         case .exited(0): state.withLock { $0.figures.done += 1 }
         case .exited(127): note("\(path) exited with 127: is it there, and executable?") { $0.failed += 1 }
-        case .exited(let code): note("\(path) exited with \(code)") { $0.failed += 1 }
-        case .signalled(let number): note("\(path) was ended by signal \(number)") { $0.failed += 1 }
+        case .exited(let code): note("\(path) exited with \(code)\(words)") { $0.failed += 1 }
+        case .signalled(let number): note("\(path) was ended by signal \(number)\(words)") { $0.failed += 1 }
         }
     }
 
@@ -128,6 +134,31 @@ final class EventCommand: Sendable {
             state.problem = problem
             count(&state.figures)
         }
+    }
+}
+
+/// The end of what a command says on its standard error.
+private struct LastWords {
+    static let bytesMax = 512
+    /// At each look; who says more has to wait.
+    static let bytesPerLook = 64 << 10
+
+    private var tail: [UInt8] = []
+
+    /// Takes what is there; never waits.
+    mutating func listen(_ descriptor: Int32) {
+        var scratch = [UInt8](repeating: 0, count: 4096)
+        for _ in 0..<(Self.bytesPerLook / scratch.count) {
+            let count = recv(descriptor, &scratch, scratch.count, Int32(MSG_DONTWAIT))
+            guard count > 0 else { return }
+            tail = Array((tail + scratch.prefix(count)).suffix(Self.bytesMax))
+        }
+    }
+
+    /// The last line.
+    var text: String {
+        let line = tail.split(whereSeparator: { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") }).last ?? []
+        return String(decoding: line, as: UTF8.self).printable
     }
 }
 

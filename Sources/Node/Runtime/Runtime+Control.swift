@@ -172,8 +172,8 @@ extension Runtime {
             target: target, thenExit: thenExit, keepsFlows: keepsFlows, startedAt: now,
             phase: keepsFlows ? .moving : .draining, deadline: now.advanced(by: patience))
         log.add(
-            kind: "drain",
-            text: (thenExit ? "stopping" : "handing over")
+            .drain,
+            (thenExit ? "stopping" : "handing over")
                 + (keepsFlows ? ": what is in flight goes on here" : ": finishing what is in flight"))
         if !keepsFlows { dataPlane.setDraining(true) }
         mustHandOver = keepsFlows
@@ -298,7 +298,7 @@ extension Runtime {
         move = nil
         if ended.thenExit {
             fence?.finish()
-            log.add(kind: "stopped", text: "stopped")
+            log.add(.stopped, "stopped")
             exitCode = 0
         } else {
             dataPlane.setDraining(false)

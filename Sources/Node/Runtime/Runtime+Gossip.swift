@@ -23,7 +23,7 @@ extension Runtime {
             contests[known].at = now
         } else if contests.count < FenceLimits.vipsMax {
             contests.append((text, now))
-            log.add(kind: "vip-contested", text: "\(text): \(Self.contestRemedy)", level: .error)
+            log.add(.vipContested, "\(text): \(Self.contestRemedy)", level: .error)
         }
     }
 

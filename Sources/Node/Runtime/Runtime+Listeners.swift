@@ -38,7 +38,7 @@ extension Runtime {
     /// False when some clients aren't accepted.
     func checkListeners() -> Bool {
         for (text, isFault) in listeners.news(dataPlane.deafFrontends(), reopenings: dataPlane.reopenings) {
-            log.add(kind: "listener", text: text, level: isFault ? .warning : .info)
+            log.add(.listener, text, level: isFault ? .warning : .info)
         }
         return listeners.deaf.isEmpty
     }

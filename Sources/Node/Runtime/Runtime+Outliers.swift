@@ -13,8 +13,8 @@ extension Runtime {
             guard isOutlier else { continue }
             let errors = configuration.backends.first { $0.name == id.backend }?.resilience.outlier?.errors ?? 0
             log.add(
-                kind: "server-outlier",
-                text: "\(name) made \(errors) errors in a row: this node sets it aside, every node checks it now",
+                .serverOutlier,
+                "\(name) made \(errors) errors in a row: this node sets it aside, every node checks it now",
                 level: .warning)
         }
     }
@@ -25,10 +25,10 @@ extension Runtime {
             let was = panicking.contains(name)
             if let panic, !was {
                 panicking.insert(name)
-                log.add(kind: "panic", text: panic.text(backend: name), level: .warning)
+                log.add(.panic, panic.text(backend: name), level: .warning)
             } else if panic == nil, was {
                 panicking.remove(name)
-                log.add(kind: "panic-over", text: "backend \(name): enough servers are up: the verdicts count again")
+                log.add(.panicOver, "backend \(name): enough servers are up: the verdicts count again")
             }
         }
         panicking.formIntersection(servers.names)

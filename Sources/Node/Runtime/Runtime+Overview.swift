@@ -112,7 +112,7 @@ extension Runtime {
         guard let move = overview.tenure.takeMove(now: now) else { return }
         let span = JSONWriter.text(move.after.milliseconds, decimals: 0)
         let (from, to) = (configuration.nodes[move.from.index].id, configuration.nodes[me.index].id)
-        log.add(kind: "vip-moved", text: "\(from) → \(to): \(span) ms after \(from) was last heard with the VIP")
+        log.add(.vipMoved, "\(from) → \(to): \(span) ms after \(from) was last heard with the VIP")
     }
 
     private func milliseconds(since instant: Instant, now: Instant) -> UInt64 {

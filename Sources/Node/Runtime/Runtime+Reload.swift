@@ -30,7 +30,7 @@ extension Runtime {
 
     private func refuseReload(_ reason: String) {
         reloadProblem = reason
-        log.add(kind: "reload", text: "nothing changed, \(reason)", level: .error)
+        log.add(.reload, "nothing changed, \(reason)", level: .error)
         service.ready()
     }
 
@@ -63,6 +63,7 @@ extension Runtime {
         if before.leadership.gateway != after.leadership.gateway { openGateway(now: now) }
         tryEchoes()
         log.level = after.log.level
+        log.format = after.log.format
         status.access = StatusAccess(
             token: after.status.token, user: after.status.user, password: after.status.password)
         feed(
@@ -73,7 +74,7 @@ extension Runtime {
         let rest =
             awaitsRestart.isEmpty
             ? "" : "; changed too, but only after a restart: \(awaitsRestart.joined(separator: ", "))"
-        log.add(kind: "reload", text: before.changes(to: after) + rest)
+        log.add(.reload, before.changes(to: after) + rest)
         service.ready()
     }
 
@@ -83,7 +84,7 @@ extension Runtime {
         guard takesKeys(of: fresh) else { return }
         configuration.gossip.keys = keys
         gossip.use(keys: keys)
-        log.add(kind: "reload", text: "gossip is signed with the first of \(keys.count) keys now")
+        log.add(.reload, "gossip is signed with the first of \(keys.count) keys now")
     }
 
     private func takesKeys(of fresh: Configuration) -> Bool {

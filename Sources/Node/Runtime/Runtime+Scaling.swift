@@ -51,14 +51,19 @@ extension Runtime {
             case .requests: decision.note(totals.reduce(0) { $0 + $1.requestsPerSecond }, rules, now: now)
             case .sessions: decision.note(Double(totals.reduce(0) { $0 + $1.figures.sessions }), rules, now: now)
             }
-            let serving = servers.backends[index].count { $0.health == .up && $0.admin == .ready && !$0.isBackup }
             let current = core.table.scaling(of: backend.name)?.desired
-            guard let (count, reason) = decision.decide(current: current, serving: serving, rules, now: now),
+            guard let (count, reason) = decision.decide(current: current, serving: serving(index), rules, now: now),
                 core.role == .leader
             else { continue }
             let wanted = Scaling(desired: count, reason: reason, atMs: System.wallMilliseconds())
             feed(.scale(backend: backend.name, wanted), now: now)
         }
+    }
+
+    /// Servers of a backend that get requests as usual.
+    private func serving(_ backend: Int) -> Int {
+        guard servers.backends.indices.contains(backend) else { return 0 }
+        return servers.backends[backend].count { $0.health == .up && $0.admin == .ready && !$0.isBackup }
     }
 
     /// As leader: what the file doesn't scale any more is no business of the cluster either.
@@ -77,7 +82,7 @@ extension Runtime {
         let agreed = core.table.scaling(of: name)
         return StatusReport.Autoscale(
             min: rules.min, max: rules.max, perServer: rules.share.perServer, unit: rules.share.unit,
-            desired: agreed?.desired, reason: agreed?.reason ?? "",
+            serving: serving(backend), desired: agreed?.desired, reason: agreed?.reason ?? "",
             sinceSeconds: agreed.map { Double(max(0, System.wallMilliseconds() - $0.atMs)) / 1000 },
             load: scaling[name]?.load, problem: scalingProblem(backend, now: now))
     }

@@ -52,8 +52,7 @@ struct Shortages {
 extension Runtime {
     func tellShortages() {
         for (text, isOver) in shortages.news(dataPlane.accepting, logProblem: dataPlane.logProblem) {
-            let kind = text.hasPrefix("lines") ? "access-log" : "accept"
-            log.add(kind: kind, text: text, level: isOver ? .info : .warning)
+            log.add(text.hasPrefix("lines") ? .accessLog : .accept, text, level: isOver ? .info : .warning)
         }
     }
 }

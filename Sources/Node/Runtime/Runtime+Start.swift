@@ -90,7 +90,8 @@ extension Runtime {
         let core = Member(
             configuration.clusterConfiguration(me: me), recovered: storage.recovered, boot: storage.boot,
             seed: storage.boot ^ UInt64(me.index) << 56, now: now)
-        var log = EventLog(node: configuration.nodes[me.index].id, level: configuration.log.level)
+        var log = EventLog(
+            node: configuration.nodes[me.index].id, level: configuration.log.level, format: configuration.log.format)
         for note in storage.notes { log.log(.warning, note) }
         return Runtime(
             parts: RuntimeParts(

@@ -27,6 +27,8 @@ extension Runtime {
         report.nodes = nodes(now: now)
         report.backends = backends(figures, now: now)
         report.events = log.events
+        report.eventCounts = log.counts
+        report.logLinesDropped = log.linesDropped
         report.eventsElsewhere = overview.news.events
         report.fencing = fencing(now: now)
         report.forced = core.isForced
@@ -89,14 +91,20 @@ extension Runtime {
             return StatusReport.Backend(
                 name: backend.name, balance: backend.balance.rawValue,
                 stickCookie: backend.stickCookie?.name,
-                servers: servers.map { server(from: $0, figures.servers[$0.name] ?? ServerFigures(), now: now) },
+                servers: servers.map {
+                    server(from: $0, of: backend, figures.servers[$0.name] ?? ServerFigures(), now: now)
+                },
                 queue: StatusReport.Queue(figures.backends[backend.name] ?? BackendFigures()), panic: panic != nil,
+                slowStartMs: backend.balancing.slowStart?.wholeMilliseconds,
+                outlier: backend.resilience.outlier.map {
+                    StatusReport.Outlier(errors: $0.errors, statusErrors: $0.statusErrors)
+                },
                 autoscale: autoscale(index, now: now))
         }
     }
 
     private func server(
-        from server: ActiveServer, _ figures: ServerFigures, now: Instant
+        from server: ActiveServer, of backend: Configuration.Backend, _ figures: ServerFigures, now: Instant
     ) -> StatusReport.Server {
         let views = configuration.nodes.indices.map { index in
             StatusReport.View(
@@ -105,15 +113,23 @@ extension Runtime {
         }
         let since = server.sinceMs == 0 ? 0 : Double(max(0, System.wallMilliseconds() - server.sinceMs)) / 1000
         let probe = prober.view(of: server.name)
-        return StatusReport.Server(
+        let work = overview.figures.work(with: server.name, nodes: configuration.nodes.map(\.id), now: now)
+        var shown = StatusReport.Server(
             id: server.id.server, address: server.address.description, health: server.health.rawValue,
             admin: server.admin.rawValue, weight: server.weight, isBackup: server.isBackup,
             maxConnections: server.connectionsMax, reason: reason(of: server, probe), sinceSeconds: since, views: views,
             sessions: figures.sessions, requests: figures.requests, retries: figures.retries, errors: figures.errors,
             outliers: figures.outliers,
             checkSeconds: probe.flatMap { $0.checkedNs > 0 ? Double($0.latencyNs) / 1e9 : nil },
-            latency: figures.latency,
-            work: overview.figures.work(with: server.name, nodes: configuration.nodes.map(\.id), now: now))
+            latency: figures.latency, work: work)
+        if server.health == .up, server.sinceMs > 0, let span = backend.balancing.slowStart {
+            shown.slowStart = StatusReport.SlowStart(upSeconds: since, spanMs: span.wholeMilliseconds)
+        }
+        if let rule = backend.resilience.outlier {
+            shown.setAsideBy = StatusReport.Outlier(errors: rule.errors, statusErrors: rule.statusErrors)
+                .nodesAside(work.byNode)
+        }
+        return shown
     }
 
     /// The agreed verdict's reason; without a verdict, why this node has nothing to say.

@@ -393,17 +393,17 @@ final class Runtime {
         case .dropped(let order, _, let cause):
             if cause == .expired, core.role == .leader { counters.leaseLapses += 1 }
             feed(.fence(.dropped(order: order)), now: now)
-        case .swept(let text): log.add(kind: "vip-swept", text: "a VIP that this node doesn't own was removed: \(text)")
-        case .restored(let text): log.add(kind: "vip-restored", text: "someone removed the VIP; it is back: \(text)")
+        case .swept(let text): log.add(.vipSwept, "a VIP that this node doesn't own was removed: \(text)")
+        case .restored(let text): log.add(.vipRestored, "someone removed the VIP; it is back: \(text)")
         case .failed(let reason): feed(.fence(.failed(reason)), now: now)
         case .recovered:
-            log.add(kind: "vip-recovered", text: "the VIP can be set again")
+            log.add(.vipRecovered, "the VIP can be set again")
             feed(.fence(.recovered), now: now)
         case .warning(let text): log.log(.warning, text)
         case .contested(let text):
             note(contest: text, now: now)
         case .died(let text):
-            log.add(kind: "fence-died", text: text, level: .error)
+            log.add(.fenceDied, text, level: .error)
             // Nobody renews the address any more; it says nothing about orders.
             feed(.fence(.dropped(order: 0)), now: now)
         }

@@ -115,7 +115,8 @@ enum PageTables {
         page.raw("<h2>Backend ")
         page.text(backend.name)
         let cookie = backend.stickCookie.map { ", cookie \($0)" } ?? ""
-        page.element("small", " \(backend.balance)\(cookie), \(backend.servers.count) servers")
+        page.element(
+            "small", " \(backend.balance)\(cookie), \(backend.servers.count) servers\(Self.rules(backend))")
         if backend.panic { page.mark("panic: verdicts are ignored", "down") }
         page.raw("</h2>")
         if let scaling = backend.autoscale {
@@ -134,10 +135,17 @@ enum PageTables {
         page.element("p", "… and \(backend.servers.count - rows) more: see JSON.", ["class": "soft"])
     }
 
+    /// What else is configured, as far as it changes who gets requests.
+    private static func rules(_ backend: StatusReport.Backend) -> String {
+        let slow = backend.slowStartMs.map { ", slow start \(StatusText.span(Double($0) / 1000))" }
+        let outlier = backend.outlier.map { ", set aside after \($0.errors) errors in a row" }
+        return (slow ?? "") + (outlier ?? "")
+    }
+
     private static func writeServer(_ server: StatusReport.Server, of backend: String, to page: inout HTMLWriter) {
         let disagree = Set(server.views.map(\.health)).count > 1
-        let kind =
-            server.health == "down" ? "bad" : server.health != "up" || disagree || server.admin != "ready" ? "odd" : ""
+        let isOdd = server.health != "up" || disagree || server.admin != "ready" || server.isAside
+        let kind = server.health == "down" ? "bad" : isOdd ? "odd" : ""
         page.open("tr", ["id": "server-\(backend)/\(server.id)", "role": "row", "class": kind])
         page.open("th", ["role": "rowheader", "scope": "row"])
         page.text(server.id)
@@ -147,6 +155,7 @@ enum PageTables {
         page.cell("verdict") { page in
             page.mark(server.health, ["up", "down"].contains(server.health) ? server.health : "odd")
             page.element("small", "for \(StatusText.span(server.sinceSeconds))")
+            if let share = server.shareText { page.element("small", share, ["class": server.isAside ? "odd" : ""]) }
         }
         page.cell("seen by") { page in
             for view in server.views {
@@ -245,9 +254,14 @@ enum PageTables {
 
     static func writeEvents(_ report: StatusReport, to page: inout HTMLWriter) {
         page.raw("<h2>What happened <small>latest first, UTC</small></h2><ol class=\"events\">")
+        // The script finds a line again by its id, and several of a kind may share their millisecond.
+        var alike: [String: Int] = [:]
         for moment in moments(report).prefix(StatusPage.eventsMax) {
             let event = moment.event
-            page.open("li", ["id": "event-\(event.atMs)-\(event.kind)-\(moment.nodes[0])"])
+            let id = "event-\(event.atMs)-\(event.kind)-\(moment.nodes[0])"
+            let number = alike[id, default: 0]
+            alike[id] = number + 1
+            page.open("li", ["id": number == 0 ? id : "\(id)-\(number)"])
             page.element("time", StatusText.time(event.atMs), ["datetime": WallTime.text(ms: event.atMs)])
             page.element("b", moment.nodes.sorted().joined(separator: " "))
             page.raw("<span>")
@@ -260,12 +274,11 @@ enum PageTables {
     }
 
     private static func tone(_ kind: String) -> String {
-        switch kind {
-        case "server-down", "node-down", "vip-failed", "leader-lost", "leader-forced", "fence-died", "storage", "panic":
-            "down"
-        case "server-up", "node-up", "leader-elected", "vip-acquired", "vip-recovered": "up"
-        case "admin", "scaling", "handover", "vip-moved", "vip-released", "server-outlier": "odd"
-        default: ""
+        switch EventKind(rawValue: kind)?.tone {
+        case .bad: "down"
+        case .good: "up"
+        case .odd: "odd"
+        case .plain, nil: ""
         }
     }
 }

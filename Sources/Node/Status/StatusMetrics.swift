@@ -9,6 +9,7 @@ enum StatusMetrics {
         writeNode(report, to: &writer)
         writeMembers(report, to: &writer)
         writeServers(report, to: &writer)
+        writeShares(report, to: &writer)
         writeQueues(report, to: &writer)
         writeScaling(report, to: &writer)
         writeTraffic(report.traffic, to: &writer)
@@ -77,6 +78,12 @@ enum StatusMetrics {
         }
         writer.family("node_gate", .gauge, "1 when the kernel's gate stands before the VIP on that node.")
         for node in nodes { if let gate = node.gate { writer.sample(gate, ["peer": node.id]) } }
+        writer.family("node_unfit", .gauge, "1 while something keeps that node from being fit to lead, by what.")
+        for node in nodes where node.alive {
+            for what in StatusReport.Peer.faults {
+                writer.sample(node.unfit.contains(what), ["peer": node.id, "what": what])
+            }
+        }
         writer.family("node_wire_version", .gauge, "The wire version that that node said it speaks.")
         for node in nodes { if let version = node.wireVersion { writer.sample(version, ["peer": node.id]) } }
         writer.family("node_draining", .gauge, "1 while that node serves connections of a VIP that it gave away.")
@@ -215,6 +222,10 @@ enum StatusMetrics {
             writer.family("storage_sync_seconds", .gauge, "Duration of the last durable write.")
             writer.sample(seconds)
         }
+        writer.family("events_total", .counter, "What happened on this node, by kind.")
+        for event in report.eventCounts { writer.sample(event.count, ["kind": event.kind.rawValue]) }
+        writer.family("log_dropped_total", .counter, "Lines of this node's log that standard error had no room for.")
+        writer.sample(report.logLinesDropped)
         writer.family("notify_commands_total", .counter, "Runs of the operator's command, by how they ended.")
         writer.sample(report.commands.done, ["result": "done"])
         writer.sample(report.commands.failed, ["result": "failed"])

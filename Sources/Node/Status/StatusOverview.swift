@@ -18,6 +18,8 @@ extension StatusReport {
         var requests: UInt64
         var retries: UInt64
         var errors: UInt64
+        /// Up to now; counted where `outlier` is configured.
+        var errorsInRow = 0
         var requestsPerSecond: Double
     }
 
@@ -101,6 +103,7 @@ extension StatusReport.ServerWork {
                     writer.field("requests", word.requests)
                     writer.field("retries", word.retries)
                     writer.field("errors", word.errors)
+                    writer.field("errorsInRow", word.errorsInRow)
                     writer.field("requestsPerSecond", word.requestsPerSecond, decimals: 1)
                 }
             }

@@ -29,6 +29,7 @@ extension StatusReport {
             backend.queue.length = Int(clamping: $0["queue"]["length"].count)
             backend.queue.longestWaitMs = Int(clamping: $0["queue"]["longestWaitMs"].count)
             backend.panic = $0["panic"].flag
+            backend.slowStartMs = $0["slowStartMs"].isMissing ? nil : Int(clamping: $0["slowStartMs"].count)
             backend.autoscale = Autoscale($0["autoscale"])
             return backend
         }
@@ -74,7 +75,9 @@ extension StatusReport.Server {
             reason: json["reason"].text ?? "", sinceSeconds: json["sinceSeconds"].number,
             views: json["views"].members.map { .init(node: $0.key, health: JSONValue($0.value).text ?? "") },
             sessions: Int(clamping: json["sessions"].count), requests: json["requests"].count,
-            retries: json["retries"].count, errors: json["errors"].count, work: work)
+            retries: json["retries"].count, errors: json["errors"].count,
+            slowStart: StatusReport.SlowStart(json["slowStart"]),
+            setAsideBy: json["setAsideBy"].isMissing ? nil : json["setAsideBy"].elements.compactMap(\.text), work: work)
     }
 }
 

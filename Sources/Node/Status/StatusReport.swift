@@ -32,6 +32,10 @@ struct StatusReport: Sendable, Equatable {
     var backends: [Backend] = []
     /// Oldest first.
     var events: [StatusEvent] = []
+    /// Every kind, since this process started.
+    var eventCounts: [EventCount] = []
+    /// Lines of the log that stderr had no room for.
+    var logLinesDropped: UInt64 = 0
 
     // Beyond the promised fields.
 
@@ -73,6 +77,9 @@ struct StatusReport: Sendable, Equatable {
     }
 
     struct Peer: Sendable, Equatable {
+        /// What may keep a node from being fit to lead: it can't serve clients, or doesn't reach the gateway or most servers.
+        static let faults = ["clients", "gateway", "servers"]
+
         var id: String
         var alive: Bool
         /// 0 for this node itself; nil: never since the start.
@@ -88,7 +95,7 @@ struct StatusReport: Sendable, Equatable {
         var draining = false
         /// Whether the kernel's gate stands before the VIP there; nil: not heard, or there is no VIP.
         var gate: Bool?
-        /// What keeps it from being fit to lead: `clients`, `gateway`, `servers`; empty when nothing does.
+        /// What keeps it from being fit to lead, of `faults`; empty when nothing does.
         var unfit: [String] = []
         /// What it last said of its work; nil: nothing yet.
         var word: NodeWord?
@@ -112,6 +119,10 @@ struct StatusReport: Sendable, Equatable {
         var queue = Queue()
         /// Too few servers are up to believe it: all that are ready get requests.
         var panic = false
+        /// How long a server that came up takes to get its whole weight; nil: it has it at once.
+        var slowStartMs: Int?
+        /// nil: no server is set aside for its errors.
+        var outlier: Outlier?
         /// nil: it isn't scaled.
         var autoscale: Autoscale?
     }
@@ -140,6 +151,10 @@ struct StatusReport: Sendable, Equatable {
         var errors: UInt64 = 0
         /// Times this node set it aside for errors in a row.
         var outliers: UInt64 = 0
+        /// nil when it is over, or there is none.
+        var slowStart: SlowStart?
+        /// The nodes that set it aside now for errors in a row; nil where none would.
+        var setAsideBy: [String]?
         /// Of this node's last finished probe; nil before the first.
         var checkSeconds: Double?
         /// How long its answers to this node took, since the start.
@@ -333,6 +348,10 @@ extension StatusReport {
         }
         writer.field("leaseMs", leaseMs)
         writer.field("leaderSinceSeconds", leaderSinceSeconds, decimals: 1)
+        writer.object("eventCounts") { writer in
+            for event in eventCounts { writer.field(event.kind.rawValue, event.count) }
+        }
+        writer.object("log") { writer in writer.field("dropped", logLinesDropped) }
         writer.array("eventsElsewhere") { writer in for event in eventsElsewhere { event.write(to: &writer) } }
     }
 }
@@ -381,6 +400,8 @@ extension StatusReport.Backend {
             writer.array("servers") { writer in for server in servers { server.write(to: &writer) } }
             queue.write(to: &writer)
             writer.field("panic", panic)
+            if let slowStartMs { writer.field("slowStartMs", slowStartMs) }
+            outlier?.write(to: &writer)
             autoscale?.write(to: &writer)
         }
     }
@@ -403,6 +424,10 @@ extension StatusReport.Server {
             writer.field("retries", retries)
             writer.field("errors", errors)
             writer.field("outliers", outliers)
+            slowStart?.write(to: &writer)
+            if let setAsideBy {
+                writer.array("setAsideBy") { writer in for node in setAsideBy { writer.element(node) } }
+            }
             writer.field("backup", isBackup)
             if let checkSeconds { writer.field("checkMs", checkSeconds * 1000, decimals: 3) }
             work.write(to: &writer)

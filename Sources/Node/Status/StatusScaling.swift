@@ -8,6 +8,8 @@ extension StatusReport {
         /// What one server is meant to take, of `unit`: `requests/s` or `sessions`.
         var perServer: Int
         var unit: String
+        /// Servers that are up, ready and no backups: what there is now.
+        var serving = 0
         /// nil while nothing is decided.
         var desired: Int?
         var reason: String
@@ -26,6 +28,7 @@ extension StatusReport.Autoscale {
             writer.field("max", max)
             writer.field("perServer", perServer)
             writer.field("unit", unit)
+            writer.field("serving", serving)
             writer.field("desired", desired)
             writer.field("reason", reason)
             writer.field("sinceSeconds", sinceSeconds, decimals: 1)
@@ -39,18 +42,20 @@ extension StatusReport.Autoscale {
         self.init(
             min: Int(clamping: json["min"].count), max: Int(clamping: json["max"].count),
             perServer: Int(clamping: json["perServer"].count), unit: json["unit"].text ?? "",
+            serving: Int(clamping: json["serving"].count),
             desired: json["desired"].isMissing ? nil : Int(clamping: json["desired"].count),
             reason: json["reason"].text ?? "",
             sinceSeconds: json["sinceSeconds"].isMissing ? nil : json["sinceSeconds"].number,
             load: json["load"].isMissing ? nil : json["load"].number, problem: json["problem"].text)
     }
 
-    /// For people: `4 servers wanted (2 to 9) for 2m: 412 requests/s, 110 a server`.
+    /// For people: `5 servers wanted for 2 min 5 s (2 to 9), 4 serve; 412 requests/s, 100 a server`.
     var text: String {
         let wanted = desired.map { "\($0) server\($0 == 1 ? "" : "s") wanted" } ?? "undecided"
         let span = sinceSeconds.map { " for \(StatusText.span($0))" } ?? ""
         let why = problem.map { "not decided now: \($0)" } ?? reason
-        return "\(wanted) (\(min) to \(max))\(span)\(why.isEmpty ? "" : "; \(why)")"
+        let have = "\(serving) serve\(serving == 1 ? "s" : "")"
+        return "\(wanted)\(span) (\(min) to \(max)), \(have)\(why.isEmpty ? "" : "; \(why)")"
     }
 }
 
@@ -61,6 +66,10 @@ extension StatusMetrics {
         for backend in scaled {
             if let desired = backend.autoscale?.desired { writer.sample(desired, ["backend": backend.name]) }
         }
+        writer.family("backend_serving_servers", .gauge, "With autoscale: servers that are up, ready and no backups.")
+        for backend in scaled { writer.sample(backend.autoscale?.serving ?? 0, ["backend": backend.name]) }
+        writer.family("backend_scaling_servers_max", .gauge, "With autoscale: servers it may want at most.")
+        for backend in scaled { writer.sample(backend.autoscale?.max ?? 0, ["backend": backend.name]) }
         writer.family("backend_scaling_load", .gauge, "What that is decided by: requests a second, or sessions.")
         for backend in scaled {
             if let load = backend.autoscale?.load { writer.sample(load, ["backend": backend.name]) }

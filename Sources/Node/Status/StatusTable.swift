@@ -55,7 +55,9 @@ struct StatusTable {
         guard let height, used + table.count > height, let titles = table.first else { return table }
         let room = max(0, height - used - 2)
         let all = report.backends.flatMap(\.servers)
-        let isWell = all.map { $0.health == "up" && $0.admin == "ready" && Set($0.views.map(\.health)).count < 2 }
+        let isWell = all.map {
+            $0.health == "up" && $0.admin == "ready" && Set($0.views.map(\.health)).count < 2 && !$0.isAside
+        }
         let shown = (all.indices.filter { !isWell[$0] } + all.indices.filter { isWell[$0] }).prefix(room)
         let hidden = all.indices.filter { !shown.contains($0) }
         let ill = hidden.count { !isWell[$0] }
@@ -130,11 +132,18 @@ struct StatusTable {
                         server.admin == "ready" ? .none : .odd), Cell(String(server.weight)),
                     views(server), Cell(String(server.sessions)), Cell(StatusText.short(server.requests)),
                     Cell(StatusText.short(server.errors), server.errors > 0 ? .odd : .none),
-                    Cell(server.reason, .faint),
+                    Cell(lastCheck(server), server.isAside ? .odd : .faint),
                 ])
             }
         }
+        // On a narrow terminal the reason is worth more than the address, which would leave it no room.
+        if let width, width < 100 { for row in rows.indices { rows[row].remove(at: 1) } }
         return rows
+    }
+
+    private func lastCheck(_ server: StatusReport.Server) -> String {
+        guard let share = server.shareText else { return server.reason }
+        return server.isAside ? "\(share); \(server.reason)" : "\(server.reason); \(share)"
     }
 
     /// A sign per node, `+` up, `-` down, `~` to be drained, `?` unknown, in the order of the nodes.

@@ -318,7 +318,7 @@ struct Balancer {
     private func share(_ candidate: Candidate, _ nowMs: UInt64) -> Int32 {
         guard candidate.rampEndMs > nowMs, slowStartMs > 0 else { return candidate.weight * 100 }
         let left = min(candidate.rampEndMs - nowMs, slowStartMs)
-        return candidate.weight * Int32(100 - 90 * left / slowStartMs)
+        return candidate.weight * Int32(SlowStart.percent(leftMs: left, of: slowStartMs))
     }
 
     // MARK: what became of a choice
