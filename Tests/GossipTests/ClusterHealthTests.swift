@@ -82,6 +82,9 @@ import Testing
         world.observe(server, .down, at: other)
         world.run(.milliseconds(100))
         #expect(everywhere(world, .down), "two of the two that are heard from")
+        // And who sees that is as fit as before, whatever the silent one saw last.
+        world.run(.milliseconds(500))
+        #expect([leader, other].allSatisfy { world.nodes[$0].member?.condition.reach == 2 })
     }
 
     @Test func whatANodeSawBeforeItsRestartCountsNoMore() throws {

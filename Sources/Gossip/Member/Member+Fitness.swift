@@ -17,10 +17,11 @@ extension Member {
             reachesGateway: reachesGateway, reach: reach, hasGate: hasGate)
     }
 
-    /// Own observations against what anyone reaches.
+    /// Own observations against what anyone who is heard from reaches: what a dead member saw last says nothing.
     mutating func countReach() {
         guard isReachStale else { return }
         isReachStale = false
+        let live = views.indices.filter { $0 != me.index && peers[$0].wasAlive }
         var reached = 0
         var reachable = 0
         for server in servers {
@@ -29,7 +30,7 @@ extension Member {
             let isMine = views[me.index][server]?.health.answers == true
             if isMine { reached += 1 }
             let isAgreed = record?.health.answers == true
-            if isMine || isAgreed || views.contains(where: { $0[server]?.health.answers == true }) {
+            if isMine || isAgreed || live.contains(where: { views[$0][server]?.health.answers == true }) {
                 reachable += 1
             }
         }

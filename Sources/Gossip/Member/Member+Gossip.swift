@@ -64,6 +64,7 @@ extension Member {
             guard isAlive != peers[peer.index].wasAlive else { continue }
             peers[peer.index].wasAlive = isAlive
             dueVerdicts.insertAll()
+            isReachStale = true
             note(isAlive ? .peerUp : .peerDown, "\(configuration.name(peer)) is \(isAlive ? "there" : "silent")")
         }
     }
