@@ -17,12 +17,13 @@ import tempfile
 import changes
 import loads
 import machine
+import pairs
 import proxies
 import report
 from machine import Failure
 
 CASES = [load.name for load in loads.LOADS]
-ONCE = ["syscalls", "idle", "servers"]
+ONCE = ["syscalls", "idle", "servers", "pairs"]
 
 
 def arguments():
@@ -146,6 +147,8 @@ class Bench:
             self.stop(started.values())
         if "servers" in self.given.only:
             extra["servers"] = changes.measure(self)
+        if "pairs" in self.given.only:
+            extra["pairs"] = pairs.measure(self)
         return extra
 
 
@@ -162,6 +165,8 @@ def say_once(extra):
             print(f"  {label:<15} {size:6.0f} bytes")
     if "servers" in extra:
         changes.say(extra["servers"])
+    if "pairs" in extra:
+        pairs.say(extra["pairs"])
 
 
 def main():
