@@ -163,6 +163,24 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         #expect(change.reason.hasPrefix("connected in "))
     }
 
+    @Test func theServersProgramNeverSeesATcpCheck() throws {
+        var stage = try Stage()
+        let address = try stage.serve(.frozen)
+        let often = ProbeSettings(kind: .tcp, interval: .milliseconds(20), timeout: .seconds(2), rise: 2, fall: 2)
+        stage.prober.setTargets(
+            [ProbeTarget(id: "api/a", address: address, settings: often)], now: System.bootNanoseconds())
+        #expect(stage.run { $0.prober.view(of: "api/a")?.passes ?? 0 >= 20 })
+        // But for a check that waited for long, because this machine is that busy.
+        #expect(stage.connections <= 2)
+        #expect(stage.prober.view(of: "api/a")?.failures == 0)
+        // One that speaks is seen.
+        let spoken = ProbeSettings(
+            kind: .tcp, interval: .milliseconds(20), timeout: .seconds(2), rise: 2, fall: 2, greeting: .v1)
+        stage.prober.setTargets(
+            [ProbeTarget(id: "api/b", address: address, settings: spoken)], now: System.bootNanoseconds())
+        #expect(stage.run { $0.connections >= 10 })
+    }
+
     @Test func serversThatExpectAProxyHeaderGetOneThatSpeaksForTheCheck() throws {
         for (settings, greeting, expected) in [
             (http(), ProxyVersion.v1, "PROXY UNKNOWN\r\nGET /health HTTP/1.1\r\n"),

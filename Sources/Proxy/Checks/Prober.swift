@@ -7,6 +7,9 @@
 // A probe: connecting → (tcp: passed) → sending → reading the answer → passed or failed → closed. Whatever fails, and
 // a timeout over all of it, is a failure with a reason in words for people. An echo has a socket of its own as well: sent →
 // answered → closed.
+//
+// A connection that is only to be opened ends with a reset instead of the handshake's last packet: the server's kernel has
+// said that it would accept, and its program never learns of it.
 
 import CLinux
 import Glibc
@@ -92,6 +95,8 @@ public struct Prober: ~Copyable {
     /// Starts of probes stand this far apart, or at the same time: of many servers some are probed together, and the control
     /// thread wakes for all of them once.
     private static let phaseNs: UInt64 = 5_000_000
+    /// A handshake that took no longer is certainly not complete yet: the kernel holds its end back for 200 ms.
+    private static let unseenNs: UInt64 = 150_000_000
     /// Datagrams looked at for an echo's answer in one go.
     private static let datagramsPerTurn = 32
 
@@ -121,6 +126,9 @@ public struct Prober: ~Copyable {
         var sent = 0
         var response = CheckResponse()
         var echo: (socket: EchoSocket, sent: Echo)?
+
+        /// All it wants is a connection.
+        var saysNothing: Bool { kind == .tcp && request.isEmpty }
     }
 
     private enum Outcome {
@@ -291,7 +299,11 @@ public struct Prober: ~Copyable {
         do throws(SystemError) {
             let descriptor = try System.socket(target.address.family, SOCK_STREAM.rawValue)
             probes[slot].descriptor = descriptor
-            try System.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            if probes[slot].saysNothing {
+                try System.delayHandshake(descriptor)
+            } else {
+                try System.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            }
             let code = System.connect(descriptor, target.address)
             if code == EADDRNOTAVAIL || code == EAGAIN { throw SystemError(call: "connect", code: code) }
             if code != 0 {
@@ -371,6 +383,9 @@ public struct Prober: ~Copyable {
             }
         }
         if probes[slot].kind == .tcp {
+            if probes[slot].saysNothing, now - probes[slot].startedNs < Self.unseenNs {
+                System.resetOnClose(probes[slot].descriptor)
+            }
             return .passed("connected in \(Self.milliseconds(now - probes[slot].startedNs)) ms")
         }
         return receive(slot, now: now)

@@ -190,6 +190,12 @@ public enum System {
         pthread_sigmask(SIG_BLOCK, &mask, nil)
     }
 
+    /// Has the kernel hold back the acknowledgement that would complete a coming connect, for as long as it holds back any
+    /// (200 ms; TCP_QUICKACK, tcp(7)), or until something is sent.
+    static func delayHandshake(_ descriptor: Int32) throws(SystemError) {
+        try setOption(descriptor, Int32(IPPROTO_TCP), TCP_QUICKACK, 0)
+    }
+
     /// Makes the coming close a reset, so that the peer can't take it for a regular end.
     public static func resetOnClose(_ descriptor: Int32) {
         var option = Glibc.linger(l_onoff: 1, l_linger: 0)
