@@ -41,6 +41,9 @@ struct BufferPool: ~Copyable {
         var freeLarge: UInt64 = (1 << UInt64(ProxyLimits.largeBuffersMax)) - 1
     }
 
+    /// What `counts` has to itself, since each request changes it several times: two cache lines, which processors fetch in
+    /// pairs. Otherwise it might share one with the counts of another worker.
+    private static let countsBytes = 128
     /// Free small buffers that always keep their memory.
     private static let keptMin = 64
 
@@ -52,7 +55,8 @@ struct BufferPool: ~Copyable {
         memory = .allocate(capacity: places)
         free = .allocate(capacity: places)
         bare = .allocate(capacity: places)
-        counts = .allocate(capacity: 1)
+        counts = UnsafeMutableRawPointer.allocate(byteCount: Self.countsBytes, alignment: Self.countsBytes)
+            .bindMemory(to: Counts.self, capacity: 1)
         counts.initialize(to: Counts())
         for place in 0..<ProxyLimits.largeBuffersMax { (memory + place).initialize(to: nil) }
     }

@@ -6,7 +6,11 @@ import Glibc
 
 /// Owns a worker. Made and started on one thread; from then on only the started thread touches the worker.
 final class WorkerThread: @unchecked Sendable {
+    // WHY: cache lines in which nothing changes, before and behind what the worker changes with each request: what stands next to
+    // this object may be another worker.
+    private let before = SIMD64<UInt8>()
     private var worker: Worker
+    private let behind = SIMD64<UInt8>()
     private let index: Int
     private var thread: pthread_t?
 
