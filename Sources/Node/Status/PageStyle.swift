@@ -33,7 +33,7 @@ enum PageStyle {
         overflow:hidden;font-size:.93rem}
         th,td{text-align:left;padding:.4rem .5rem;border-bottom:1px solid var(--line);vertical-align:middle}
         tbody tr:last-child>*{border-bottom:0}thead th{font-size:.78rem;color:var(--soft);font-weight:600}
-        tbody th{font-weight:650;overflow-wrap:anywhere}.n{text-align:right;white-space:nowrap}td small{display:block;color:var(--soft)}
+        tbody th{font-weight:650}#servers{overflow-x:auto}.n{text-align:right;white-space:nowrap}td small{display:block;color:var(--soft)}
         td small.odd{color:var(--odd);font-weight:650}
         td.why{max-width:15rem;overflow-wrap:anywhere;font-size:.88rem}
         .mark{display:inline-block;padding:.05rem .5rem;border-radius:1rem;font-size:.85rem;font-weight:650;
@@ -69,7 +69,7 @@ enum PageStyle {
         #done:empty{display:none}#done{position:fixed;bottom:1rem;left:50%;transform:translateX(-50%);background:var(--ink);
         color:var(--bg);padding:.6rem 1.1rem;border-radius:.7rem;margin:0;max-width:90vw;z-index:3}
         footer{margin-top:1.6rem;color:var(--soft);font-size:.88rem}
-        @media(max-width:1180px){table,tbody,tr,th,td{display:block}thead{display:none}table{background:none;border:0}
+        @media(max-width:1279px){table,tbody,tr,th,td{display:block}thead{display:none}table{background:none;border:0}
         tbody tr{background:var(--card);border:1px solid var(--line);border-radius:.7rem;margin-bottom:.6rem;
         padding:.5rem .8rem;display:grid;grid-template-columns:repeat(auto-fit,minmax(8.2rem,1fr));gap:.35rem .8rem;
         overflow:hidden}
