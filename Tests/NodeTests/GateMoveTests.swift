@@ -30,7 +30,7 @@ extension GateBench {
 }
 
 @Suite(
-    .serialized,
+    .serialized, .ownThread,
     .enabled(if: geteuid() == 0 && FenceSystem.find("nft") != nil, "needs root, to make network namespaces, and nft"))
 struct GateMoveTests {
     private func bench(_ count: Int = 2, membersIPv6: Bool = false) throws -> GateBench {
@@ -120,6 +120,68 @@ struct GateMoveTests {
         a.link?.forward(to: FlowRoute(MemberID(1)))
         _ = try bench.move(from: b, to: a)
         for connection in second { #expect(bench.talk(connection) == 2, "forwarded") }
+        for connection in second { Glibc.close(connection) }
+    }
+
+    /// Whoever ends last doesn't wait, and has its port free again at once.
+    @Test func aPortUsedAgainAtOnceBelongsToItsLatestConnection() throws {
+        let bench = try bench()
+        defer { bench.close() }
+        let (a, b) = (bench.nodes[0], bench.nodes[1])
+        // So that what begins is remembered.
+        a.link?.forward(to: FlowRoute(MemberID(1)))
+        #expect(bench.live(2000) { $0.inside(a, "nft list ruleset").contains("fwd ip to") })
+        let first = try hosts.map { try bench.connect($0, from: 40_000) }
+        for connection in first { #expect(bench.talk(connection) == 1) }
+        #expect(bench.inside(a, "nft list ruleset").contains("40000"), "remembered")
+        for server in a.accepted { System.shutdownWrite(server) }
+        for connection in first {
+            #expect(bench.live(2000) { _ in FenceSystem.read(connection, max: 1) == .ended })
+            Glibc.close(connection)
+        }
+        // Less than a flow stays whose client ended it first.
+        let sets = ["flows4", "flows6", "closing4", "closing6"]
+        let set = "nft list set netdev \(GateTable.name(cluster: "bench", node: "0"))"
+        #expect(
+            bench.live(3000) { bench in sets.allSatisfy { !bench.inside(a, "\(set) \($0)").contains("40000") } },
+            "forgotten")
+        _ = try bench.move(from: a, to: b)
+        let second = try hosts.map { try bench.connect($0, from: 40_000) }
+        for connection in second { #expect(bench.talk(connection) == 2) }
+        b.link?.forward(to: nil)
+        _ = try bench.move(from: b, to: a)
+        for connection in second { #expect(bench.talk(connection) == 2, "forwarded") }
+        for connection in second { Glibc.close(connection) }
+    }
+
+    /// That this node ended the port's former connection first doesn't make the client's end the last word on the next one.
+    @Test func aPortUsedAgainAtTheSameNodeBeginsAnew() throws {
+        let bench = try bench(1)
+        defer { bench.close() }
+        let node = bench.nodes[0]
+        node.link?.forward(to: FlowRoute(MemberID(1)))
+        #expect(bench.live(2000) { $0.inside(node, "nft list ruleset").contains("fwd ip to") })
+        let set = "nft list set netdev \(GateTable.name(cluster: "bench", node: "0"))"
+        func remembers(_ names: [String]) -> Bool {
+            names.contains { bench.inside(node, "\(set) \($0)").contains("40000") }
+        }
+        let first = try hosts.map { try bench.connect($0, from: 40_000) }
+        for connection in first { #expect(bench.talk(connection) == 1) }
+        for server in node.accepted { System.shutdownWrite(server) }
+        for connection in first {
+            #expect(bench.live(2000) { _ in FenceSystem.read(connection, max: 1) == .ended })
+            Glibc.close(connection)
+        }
+        #expect(bench.live(3000) { _ in !remembers(["flows4", "flows6"]) })
+        let second = try hosts.map { try bench.connect($0, from: 40_000) }
+        for connection in second { #expect(bench.talk(connection) == 1) }
+        // What was ended before is forgotten with a tick of the kernel's clock.
+        bench.live(50)
+        for connection in second {
+            System.shutdownWrite(connection)
+        }
+        #expect(bench.live(3000) { _ in !remembers(["flows4", "flows6"]) })
+        #expect(remembers(["closing4"]) && remembers(["closing6"]), "the server may still have much to say")
         for connection in second { Glibc.close(connection) }
     }
 

@@ -4,7 +4,7 @@
 // 5.16). A node *owns* the VIPs, that is, it answers ARP requests and neighbour solicitations for them, while the set
 // `owns` has the elements `arp` and `ip6`; it *serves* them, that is, it takes packets for them, while `serves` has `ip`
 // and `ip6`. The elements have timeouts, by which the kernel closes the gate with no process alive. The chain `move`
-// sends packets of connections that began elsewhere to where they began.
+// sends packets of connections that began elsewhere to where they began; the chain `over` notes what this node has ended.
 //
 // One line is one transaction. Each puts its number into the set `said`, by which GateWatch confirms it. Pure text;
 // whoever writes it is Gate.
@@ -48,6 +48,12 @@ struct GateTable: Sendable {
     static let flowsHours = 1
     /// How long a flow is remembered after its client ended it, and after each packet that comes even then.
     static let closingSeconds = 5
+    /// How long it is remembered that this node has said its last on a flow: as long as the kernel itself waits for the
+    /// client's last word (`tcp_fin_timeout`).
+    static let endedSeconds = 60
+    /// How long a flow is remembered that both sides have ended, or that this node has reset: its client may use the port
+    /// again at once, for a connection to whoever owns the VIP then. Long enough for a last word that is sent again.
+    static let overMilliseconds = 300
     /// As many as there may be members, once past each.
     static let hopsMax = 7
     /// Flows named in one line: about 1.5 ms, for which a line that opens may have to wait.
@@ -91,7 +97,7 @@ struct GateTable: Sendable {
             "add set netdev \(name) owns { type ether_type; flags timeout; }",
             "add set netdev \(name) serves { type ether_type; flags timeout; }",
             "add set netdev \(name) \(Self.said) { type mark; }",
-            "add chain netdev \(name) move",
+            "add chain netdev \(name) move", "add chain netdev \(name) over",
         ]
         parts += families.flatMap(addFlows)
         for (chain, hook) in [("in", "ingress"), ("out", "egress")] {
@@ -104,7 +110,7 @@ struct GateTable: Sendable {
             parts += rulesOut(place).map { "add rule netdev \(name) out \($0)" }
         }
         parts += moveRules(places.map { Way(target: .address($0.vip.address)) })
-        parts.append("flush chain netdev \(name) move")
+        parts += flushRules
         return (parts + [say(line)]).joined(separator: "; ")
     }
 
@@ -133,11 +139,13 @@ struct GateTable: Sendable {
         if place.vip.address.isIPv6 {
             let way = place.linkLocal.map { "ip6 saddr set \($0.host) accept" } ?? "drop"
             return [
+                "ip6 saddr \(host) tcp flags & (fin | rst) != 0 jump over",
                 "ip6 saddr \(host) icmpv6 type nd-neighbor-solicit meta protocol != @owns \(way)",
                 "icmpv6 type nd-neighbor-advert @th,64,128 \(hex(place.vip.address)) meta protocol != @owns drop",
             ]
         }
         return [
+            "ip saddr \(host) tcp flags & (fin | rst) != 0 jump over",
             "arp saddr ip \(host) meta protocol != @owns arp operation request arp daddr ip != \(host) "
                 + "arp saddr ip set 0.0.0.0 accept",
             "arp saddr ip \(host) meta protocol != @owns drop",
@@ -163,7 +171,7 @@ struct GateTable: Sendable {
     /// Remember from now on which connections begin here.
     /// - Parameter dropsUnknown: packets of others wait for their repetition until it is known where they belong.
     func learn(dropsUnknown: Bool, line: UInt32) -> String {
-        var parts = ["flush chain netdev \(name) move"] + moveRules([])
+        var parts = flushRules + moveRules([])
         if dropsUnknown { parts += places.map { "add rule netdev \(name) move \(packets($0)) drop" } }
         return (parts + [say(line)]).joined(separator: "; ")
     }
@@ -181,14 +189,14 @@ struct GateTable: Sendable {
 
     /// - Parameter ways: one for each VIP; none: what isn't known stays here, and what begins here is still remembered.
     func forward(_ ways: [Way], line: UInt32) -> String {
-        (["flush chain netdev \(name) move"] + moveRules(ways) + [say(line)]).joined(separator: "; ")
+        (flushRules + moveRules(ways) + [say(line)]).joined(separator: "; ")
     }
 
     /// Forward no more, and forget the flows. The sets are made anew: the kernel announces each element that is flushed.
     func keep(line: UInt32) -> String {
-        var parts = ["flush chain netdev \(name) move"]
+        var parts = flushRules
         for isIPv6 in families {
-            parts += [flowSet(isIPv6), closingSet(isIPv6)].map { "delete set netdev \(name) \($0)" }
+            parts += [flowSet(isIPv6), closingSet(isIPv6), endedSet(isIPv6)].map { "delete set netdev \(name) \($0)" }
             parts += addFlows(isIPv6)
         }
         return (parts + [say(line)]).joined(separator: "; ")
@@ -213,9 +221,17 @@ struct GateTable: Sendable {
 
     private func closingSet(_ isIPv6: Bool) -> String { isIPv6 ? "closing6" : "closing4" }
 
+    private func endedSet(_ isIPv6: Bool) -> String { isIPv6 ? "ended6" : "ended4" }
+
+    private var flushRules: [String] { ["move", "over"].map { "flush chain netdev \(name) \($0)" } }
+
     private func addFlows(_ isIPv6: Bool) -> [String] {
         let address = isIPv6 ? "ipv6_addr" : "ipv4_addr"
-        return [(flowSet(isIPv6), "\(Self.flowsHours)h"), (closingSet(isIPv6), "\(Self.closingSeconds)s")].map {
+        let sets = [
+            (flowSet(isIPv6), "\(Self.flowsHours)h"), (closingSet(isIPv6), "\(Self.closingSeconds)s"),
+            (endedSet(isIPv6), "\(Self.endedSeconds)s"),
+        ]
+        return sets.map {
             "add set netdev \(name) \($0) { type \(address) . inet_service . \(address) . inet_service; "
                 + "flags dynamic,timeout; timeout \($1); size \(Self.flowsMax); }"
         }
@@ -226,15 +242,20 @@ struct GateTable: Sendable {
     ///
     /// A flow that its client ended is soon forgotten: the client may use the port again for a connection to another node,
     /// whose packets would stay here. Packets may follow the end (acknowledgements of what the server still sends),
-    /// so it stays as long as they come.
+    /// so it stays as long as they come. Where this node had said its last before, nothing follows: then a client that doesn't
+    /// wait (TIME_WAIT is with the side that ends first) may use the port again within the second.
     private func moveRules(_ ways: [Way]) -> [String] {
         var rules: [String] = []
         for isIPv6 in families {
             let ip = isIPv6 ? "ip6" : "ip"
             let key = "\(ip) saddr . tcp sport . \(ip) daddr . tcp dport"
             let (flows, closing) = ("@\(flowSet(isIPv6))", "@\(closingSet(isIPv6))")
+            let ended = "@\(endedSet(isIPv6))"
+            let over = "timeout \(Self.overMilliseconds)ms"
             rules += [
+                "tcp flags & (syn | ack) == syn \(key) \(ended) update \(ended) { \(key) timeout 1ms }",
                 "tcp flags & (syn | ack) == syn update \(flows) { \(key) } accept",
+                "tcp flags & fin != 0 \(key) \(ended) \(key) \(flows) update \(flows) { \(key) \(over) } accept",
                 "tcp flags & (fin | rst) != 0 \(key) \(flows) update \(closing) { \(key) } "
                     + "update \(flows) { \(key) timeout 1s } accept",
                 "\(key) \(flows) accept",
@@ -252,7 +273,20 @@ struct GateTable: Sendable {
             }
             rules += forwardRules(packets(place), place, target)
         }
-        return rules.map { "add rule netdev \(name) move \($0)" }
+        return rules.map { "add rule netdev \(name) move \($0)" } + overRules
+    }
+
+    /// What this node sends. An update prolongs and shortens alike; deleting from a rule leaks memory in kernels before 6.6.
+    private var overRules: [String] {
+        families.flatMap { isIPv6 in
+            let ip = isIPv6 ? "ip6" : "ip"
+            let key = "\(ip) daddr . tcp dport . \(ip) saddr . tcp sport"
+            let flows = "@\(flowSet(isIPv6))"
+            return [
+                "tcp flags & rst != 0 \(key) \(flows) update \(flows) { \(key) timeout \(Self.overMilliseconds)ms } accept",
+                "tcp flags & fin != 0 \(key) \(flows) update @\(endedSet(isIPv6)) { \(key) }",
+            ]
+        }.map { "add rule netdev \(name) over \($0)" }
     }
 
     private func packets(_ place: Place) -> String {
