@@ -325,13 +325,13 @@ extension ClusterTests {
         var lapses = 0
         // How long the victim went without hearing whom the flood claims to be: what that one says itself must get through.
         var silences: [Int] = []
-        try lab.wait("two seconds of: \(what)") {
+        try lab.wait("one and a half seconds of: \(what)") {
             LabSystem.pause(milliseconds: 90)
             if let view = cluster.status(try #require(before.owner)), view.leaseRemainingMs == 0 { lapses += 1 }
             for node in cluster.status(victim)?.nodes ?? [] where claimed.contains(node.id) {
                 silences.append(node.lastHeardMs ?? .max)
             }
-            return System.bootNanoseconds() > start + 2_000_000_000
+            return System.bootNanoseconds() > start + 1_500_000_000
         }
         let (count, perSecond) = flood.stop()
         let seconds = Double(System.bootNanoseconds() - start) / 1e9

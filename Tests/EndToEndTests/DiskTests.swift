@@ -112,7 +112,7 @@ extension ClusterTests {
             try cluster.killAll(leader)
             try lab.wait("nobody owns the VIP") { try lab.ownershipSoFar().owners.isEmpty }
             let goneAt = System.bootNanoseconds()
-            try lab.wait("three seconds pass") { System.bootNanoseconds() > goneAt + 3_000_000_000 }
+            try lab.wait("two seconds pass") { System.bootNanoseconds() > goneAt + 2_000_000_000 }
             try #require(try lab.ownership().changes.filter { $0.owns && $0.at > goneAt }.isEmpty)
             try #require(cluster.cannotWrite(full))
             try cluster.freeDisk(of: full)

@@ -89,7 +89,7 @@ final class Story {
     /// Does something, waits until the condition that it leads to, and gives what was seen meanwhile and for a second
     /// more.
     /// - Parameter goOn: how long the clients go on after that, seconds.
-    func window(goOn: Double = 0.5, act: () throws -> Void, until: () throws -> Void) throws -> DemoWindow {
+    func window(goOn: Double = 0.3, act: () throws -> Void, until: () throws -> Void) throws -> DemoWindow {
         let from = System.bootNanoseconds()
         try act()
         try until()

@@ -75,8 +75,8 @@ extension ClusterTests {
         try tell([.killMain, .killAll, .crash])
     }
 
-    @Test(.enabled(if: hasNFT, "needs nft")) func gatedLeaderFreezesAndIsCutOff() throws {
-        try tell([.freeze, .cutOff], LabScenarioOptions(freezeSeconds: 3))
+    @Test(.enabled(if: hasNFT, "needs nft")) func gatedLeaderFreezesAndIsCutOffAndReachesNoServer() throws {
+        try tell([.freeze, .cutOff, .noServer], LabScenarioOptions(freezeSeconds: 2))
     }
 
     @Test(.enabled(if: hasNFT, "needs nft")) func gatedLeaderStandsStillForAMoment() throws {
@@ -88,16 +88,15 @@ extension ClusterTests {
     }
 
     @Test(.enabled(if: hasNFT, "needs nft")) func gatedLeaderIsTerminated() throws {
-        try tell([.terminate], drain: "4s", LabScenarioOptions(terminateSeconds: 3))
+        try tell([.terminate], drain: "3500ms", LabScenarioOptions(terminateSeconds: 2.8))
     }
 
     @Test(.enabled(if: hasNFT, "needs nft")) func gatedNodesAreRestartedOneAfterTheOther() throws {
-        try tell([.rolling], drain: "5s", LabScenarioOptions(rollingDrainSeconds: 5))
+        try tell([.rolling], drain: "3500ms", LabScenarioOptions(rollingDrainSeconds: 3.5))
     }
 
     @Test(.enabled(if: hasNFT, "needs nft")) func gatedClusterOnABadNetwork() throws {
         try tell([.cutLink, .loss], LabScenarioOptions(lossSeconds: 5, cutSeconds: 1))
-        try tell([.noServer])
     }
 
     @Test(.enabled(if: hasNFT, "needs nft")) func gatedVIPOfIPv6() throws {

@@ -7,7 +7,7 @@ import Testing
 
 extension ClusterTests {
     @Test func leaderIsKilled() throws {
-        try EndToEnd.withCluster { story in
+        try EndToEnd.withCluster(LabClusterOptions(checkInterval: "500ms")) { story in
             let cluster = story.cluster
             // A dead server that every leader to come must know of, from the first request on.
             try cluster.signalAPI(3, SIGKILL)
@@ -52,7 +52,7 @@ extension ClusterTests {
         try EndToEnd.withCluster { story in
             let cluster = story.cluster
             let leader = try cluster.waitForOwner()
-            let frozenAt = try story.window(goOn: 5) {
+            let frozenAt = try story.window(goOn: 2.5) {
                 try cluster.freeze(leader)
             } until: {
                 try story.waitForTakeOver(from: leader)

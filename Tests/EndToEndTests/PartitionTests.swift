@@ -29,7 +29,7 @@ extension ClusterTests {
     }
 
     @Test func followersAreCutOffOneWay() throws {
-        try EndToEnd.withCluster { story in
+        try EndToEnd.withCluster(LabClusterOptions(checkInterval: "500ms")) { story in
             let (cluster, network) = (story.cluster, story.lab.network)
             let leader = try cluster.waitForOwner()
             let others = story.lab.nodes.filter { $0 != leader }
@@ -70,8 +70,8 @@ extension ClusterTests {
             }
             try lab.wait("nobody owns the VIP") { try lab.ownershipSoFar().owners.isEmpty }
             // Longer than an election and an address's lifetime.
-            let quietUntil = System.bootNanoseconds() + 3_000_000_000
-            try lab.wait("three seconds pass") { System.bootNanoseconds() > quietUntil }
+            let quietUntil = System.bootNanoseconds() + 2_000_000_000
+            try lab.wait("two seconds pass") { System.bootNanoseconds() > quietUntil }
             let apart = try lab.ownership().since(cutAt)
             try #require(apart.changes.filter { $0.owns && $0.at > cutAt }.isEmpty, "everyone is alone")
             try #require(apart.owners.isEmpty)
@@ -85,8 +85,8 @@ extension ClusterTests {
             let goneAt = System.bootNanoseconds()
             for node in others { try cluster.killAll(node) }
             try lab.wait("\(last) lets go of the VIP") { try lab.ownershipSoFar().owners.isEmpty }
-            let aloneUntil = System.bootNanoseconds() + 3_000_000_000
-            try lab.wait("three seconds pass") { System.bootNanoseconds() > aloneUntil }
+            let aloneUntil = System.bootNanoseconds() + 2_000_000_000
+            try lab.wait("two seconds pass") { System.bootNanoseconds() > aloneUntil }
             try #require(try lab.ownership().changes.filter { $0.owns && $0.at > goneAt }.isEmpty, "\(last) is alone")
             for node in others { try cluster.bringBack(node) }
             try cluster.waitUntilSettled()

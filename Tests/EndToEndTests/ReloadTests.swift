@@ -85,7 +85,7 @@ extension ClusterTests {
             let window = try story.window {
                 for round in 1...60 {
                     for node in lab.nodes { try reload(cluster, node, files[round % 3]) }
-                    LabSystem.pause(milliseconds: 100 + round % 3 * 50)
+                    LabSystem.pause(milliseconds: 60 + round % 3 * 40)
                 }
                 for node in lab.nodes { try reload(cluster, node, other) }
             } until: {

@@ -8,7 +8,7 @@ import Testing
 
 extension ClusterTests {
     @Test func serversDieAndCome() throws {
-        try EndToEnd.withCluster { story in
+        try EndToEnd.withCluster(LabClusterOptions(checkInterval: "500ms")) { story in
             let cluster = story.cluster
             try story.window {
                 try cluster.signalAPI(3, SIGKILL)
@@ -53,7 +53,7 @@ extension ClusterTests {
             let (cluster, network) = (story.cluster, story.lab.network)
             let leader = try cluster.waitForOwner()
             let address = LabNetwork.apiAddress(5)
-            let window = try story.window(goOn: 2) {
+            let window = try story.window(goOn: 1) {
                 try network.cut(addresses: [address], at: try network.host(leader))
             } until: {
                 try cluster.waitForAgreement("\(leader) sees API 5 down") { status in
@@ -67,7 +67,7 @@ extension ClusterTests {
             try story.holds(
                 story.lab.nodes.allSatisfy { cluster.status($0)?.health("api_5") == "up" }, "API 5 is agreed up")
             try story.holds(try cluster.waitForOwner() == leader, "\(leader) is still the owner")
-            let settledAt = window.to - 2_000_000_000
+            let settledAt = window.to - 1_000_000_000
             let late = window.fresh.filter { $0.start > settledAt }
             try story.holds(late.allSatisfy { $0.outcome.isSuccess && $0.who != "API #5" }, "others serve instead")
             try network.heal(addresses: [address], at: try network.host(leader))

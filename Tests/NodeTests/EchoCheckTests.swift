@@ -74,7 +74,7 @@ private final class EchoBench {
     func view(of host: String) -> ProbeView? { prober.view(of: "api/\(host)") }
 }
 
-@Suite(.serialized, .enabled(if: geteuid() == 0, "needs root, to make network namespaces"))
+@Suite(.serialized, .ownThread, .enabled(if: geteuid() == 0, "needs root, to make network namespaces"))
 struct EchoCheckTests {
     private static let nobody = "1 0"
     private static let everybody = "0 2147483647"

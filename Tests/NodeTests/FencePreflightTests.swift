@@ -7,7 +7,7 @@ import Testing
 
 @testable import Node
 
-@Suite(.serialized, .enabled(if: geteuid() == 0, "needs root, to make network namespaces"))
+@Suite(.serialized, .ownThread, .enabled(if: geteuid() == 0, "needs root, to make network namespaces"))
 struct FencePreflightTests {
     private func vip(_ host: String, _ interface: String) throws -> FenceAddress {
         let address = try #require(SocketAddress(address: host, port: 0))

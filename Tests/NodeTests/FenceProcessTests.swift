@@ -6,7 +6,7 @@ import Testing
 
 @testable import Node
 
-@Suite(.serialized, .enabled(if: geteuid() == 0, "needs root, to make network namespaces"))
+@Suite(.serialized, .ownThread, .enabled(if: geteuid() == 0, "needs root, to make network namespaces"))
 struct FenceProcessTests {
     /// A bench whose fence has said `ready`.
     private func bench(_ vips: [String] = [FenceBench.vip], before: String = ":") throws -> FenceBench {

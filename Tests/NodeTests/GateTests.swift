@@ -23,7 +23,7 @@ extension GateBench {
 private let bothVIPs = [GateBench.vip, GateBench.vip6]
 
 @Suite(
-    .serialized,
+    .serialized, .ownThread,
     .enabled(if: geteuid() == 0 && FenceSystem.find("nft") != nil, "needs root, to make network namespaces, and nft"))
 struct GateTests {
     @Test func answersWhileItHoldsAndOnlyThen() throws {

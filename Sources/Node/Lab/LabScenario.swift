@@ -331,7 +331,8 @@ final class LabScenarios {
 
     func bringBack(_ node: String) throws {
         try cluster.bringBack(node)
-        quietUntil = System.bootNanoseconds() + 2_000_000_000
+        // The lease and the address that it may have forgotten, and the start of the process.
+        quietUntil = System.bootNanoseconds() + 1_500_000_000
         try cluster.waitUntilSettled()
     }
 
