@@ -1,4 +1,4 @@
-// KeyTests: the gossip key is changed on a running cluster, in the order that the README gives, with clients watching.
+// KeyTests: the gossip key is changed on a running cluster, in the order that OPERATIONS.md gives, with clients watching.
 
 import Glibc
 import Proxy

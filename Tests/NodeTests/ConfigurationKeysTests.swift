@@ -76,13 +76,15 @@ import Testing
         }
     }
 
-    @Test func theReadmeNamesThemAll() throws {
+    @Test func theDocumentsNameThemAll() throws {
         let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
-        let readme = try String(contentsOf: root.appending(path: "README.md"), encoding: .utf8)
-        let words = Set(readme.split { !$0.isLetter && !$0.isNumber }.map(String.init))
+        let texts = try ["README.md", "cluster/CONFIGURATION.md"].map {
+            try String(contentsOf: root.appending(path: $0), encoding: .utf8)
+        }
+        let words = Set(texts.joined(separator: "\n").split { !$0.isLetter && !$0.isNumber }.map(String.init))
         for section in ConfigurationSection.all {
-            for name in section.names { #expect(words.contains(name), "README.md lacks \(section.path).\(name)") }
+            for name in section.names { #expect(words.contains(name), "no document has \(section.path).\(name)") }
         }
     }
 }

@@ -36,7 +36,7 @@ enum HAProxyKnown {
     private static let state = "verdicts, drains and weights are agreed among the nodes and kept on their disks"
     private static let stick =
         "there are no tables of clients in the file: requests of one client stay with one server by balance: \"hash\" or a "
-        + "stickCookie (README.md), and limits for each client are frontends[].perSource"
+        + "stickCookie (CONFIGURATION.md), and limits for each client are frontends[].perSource"
 
     private static let notNeeded: [String: String] = [
         "daemon": service, "user": service, "group": service, "uid": service, "gid": service, "chroot": service,

@@ -76,7 +76,7 @@ struct HAProxyProxy: Sendable {
         if readRouting(line, &notes) || readBackend(line, &notes) || readShared(line) || readStats(line, &notes) {
             return
         }
-        let unknown = "not known here; see whether README.md has something like it"
+        let unknown = "not known here; see whether CONFIGURATION.md has something like it"
         notes.add(line.number, line.text, HAProxyKnown.outcome(line) ?? .notConverted(unknown))
     }
 

@@ -58,7 +58,7 @@ struct HAProxyReader {
                 draft.workers = number
                 notes.add(line.number, line.text, .converted("workers"))
             default:
-                let unknown = "not known here; see whether README.md has something like it"
+                let unknown = "not known here; see whether CONFIGURATION.md has something like it"
                 notes.add(line.number, line.text, HAProxyKnown.outcome(line) ?? .notConverted(unknown))
             }
         }

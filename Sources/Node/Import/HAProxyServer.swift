@@ -78,7 +78,7 @@ struct HAProxyServerOptions: Sendable, Equatable {
                 notes.add(line.number, directive, .notConverted("servers are spoken to in clear text"))
             } else {
                 let remedy =
-                    Self.notConverted[option] ?? "servers have no such key here; see backends[].servers in README.md"
+                    Self.notConverted[option] ?? "servers have no such key here; see CONFIGURATION.md"
                 notes.add(line.number, directive, .notConverted(remedy))
             }
         }
