@@ -110,7 +110,8 @@ struct GateTable: Sendable {
             parts += rulesOut(place).map { "add rule netdev \(name) out \($0)" }
         }
         parts += moveRules(places.map { Way(target: .address($0.vip.address)) })
-        parts += flushRules
+        parts.append(flushChain("move"))
+        parts += overRules
         return (parts + [say(line)]).joined(separator: "; ")
     }
 
@@ -171,7 +172,7 @@ struct GateTable: Sendable {
     /// Remember from now on which connections begin here.
     /// - Parameter dropsUnknown: packets of others wait for their repetition until it is known where they belong.
     func learn(dropsUnknown: Bool, line: UInt32) -> String {
-        var parts = flushRules + moveRules([])
+        var parts = [flushChain("move")] + moveRules([])
         if dropsUnknown { parts += places.map { "add rule netdev \(name) move \(packets($0)) drop" } }
         return (parts + [say(line)]).joined(separator: "; ")
     }
@@ -189,16 +190,17 @@ struct GateTable: Sendable {
 
     /// - Parameter ways: one for each VIP; none: what isn't known stays here, and what begins here is still remembered.
     func forward(_ ways: [Way], line: UInt32) -> String {
-        (flushRules + moveRules(ways) + [say(line)]).joined(separator: "; ")
+        ([flushChain("move")] + moveRules(ways) + [say(line)]).joined(separator: "; ")
     }
 
     /// Forward no more, and forget the flows. The sets are made anew: the kernel announces each element that is flushed.
     func keep(line: UInt32) -> String {
-        var parts = flushRules
+        var parts = [flushChain("move"), flushChain("over")]
         for isIPv6 in families {
             parts += [flowSet(isIPv6), closingSet(isIPv6), endedSet(isIPv6)].map { "delete set netdev \(name) \($0)" }
             parts += addFlows(isIPv6)
         }
+        parts += overRules
         return (parts + [say(line)]).joined(separator: "; ")
     }
 
@@ -223,7 +225,7 @@ struct GateTable: Sendable {
 
     private func endedSet(_ isIPv6: Bool) -> String { isIPv6 ? "ended6" : "ended4" }
 
-    private var flushRules: [String] { ["move", "over"].map { "flush chain netdev \(name) \($0)" } }
+    private func flushChain(_ chain: String) -> String { "flush chain netdev \(name) \(chain)" }
 
     private func addFlows(_ isIPv6: Bool) -> [String] {
         let address = isIPv6 ? "ipv6_addr" : "ipv4_addr"
@@ -273,10 +275,11 @@ struct GateTable: Sendable {
             }
             rules += forwardRules(packets(place), place, target)
         }
-        return rules.map { "add rule netdev \(name) move \($0)" } + overRules
+        return rules.map { "add rule netdev \(name) move \($0)" }
     }
 
-    /// What this node sends. An update prolongs and shortens alike; deleting from a rule leaks memory in kernels before 6.6.
+    /// What this node sends, of flows that are remembered. They stand for good, since a line for a move must be short: each
+    /// rule in it is time in which nobody owns the VIP. An update prolongs and shortens alike; deleting from a rule leaks memory in kernels before 6.6.
     private var overRules: [String] {
         families.flatMap { isIPv6 in
             let ip = isIPv6 ? "ip6" : "ip"
