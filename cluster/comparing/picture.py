@@ -50,7 +50,7 @@ def legend():
     for colour, words in [(OLD, "the owner before"), (NEW, "another node"),
                           (BOTH, "two nodes at once; below: requests fail"), (NOBODY, "nobody answers for the VIP")]:
         parts += [f'<rect x="{x}" y="8" width="12" height="12" fill="{colour}" stroke="#999"/>', text(x + 17, 18, words)]
-        x += 40 + 7 * len(words)
+        x += 34 + 6 * len(words)
     return parts + [text(LEFT + WIDTH + 8, 18, "outage")]
 
 
