@@ -62,25 +62,29 @@ import Testing
         #expect(fast.waitNs(paidUntilNs: paid, nowNs: now) == 100_000_000)
     }
 
-    @Test("connections are counted up to the limit, and given back") func connections() {
+    private func open(_ counts: SourceCounts, _ source: UInt64, max: Int) throws -> SourceCounts.Connection {
+        try #require(counts.open(source, max: max, nowNs: 1).connection)
+    }
+
+    @Test("connections are counted up to the limit, and given back") func connections() throws {
         let table = SourceTable(sources: 64)
         let counts = table.counts
-        #expect(counts.open(77, max: 2, nowNs: 1) == .counted)
-        #expect(counts.open(77, max: 2, nowNs: 1) == .counted)
+        let first = try open(counts, 77, max: 2)
+        let second = try open(counts, 77, max: 2)
         #expect(counts.open(77, max: 2, nowNs: 1) == .refused)
-        #expect(counts.open(78, max: 2, nowNs: 1) == .counted)
-        counts.close(77)
+        _ = try open(counts, 78, max: 2)
+        counts.close(first)
         #expect(counts.connections(77) == 1)
-        #expect(counts.open(77, max: 2, nowNs: 1) == .counted)
-        for _ in 0..<5 { counts.close(77) }
+        let third = try open(counts, 77, max: 2)
+        for _ in 0..<5 { for connection in [second, third] { counts.close(connection) } }
         #expect(counts.connections(77) == 0 && counts.connections(78) == 1)
     }
 
-    @Test("a full set forgets who was active longest ago, never a source with connections") func eviction() {
+    @Test("a full set forgets who was active longest ago, never a source with connections") func eviction() throws {
         let table = SourceTable(sources: 8)
         let counts = table.counts
         let rate = SourceRate(events: 1, seconds: 1, burst: 1)
-        #expect(counts.open(1 << 32, max: 1, nowNs: 1) == .counted)
+        _ = try open(counts, 1 << 32, max: 1)
         for source in UInt64(2)...8 {
             #expect(counts.take(source << 32, .requests, rate, nowNs: source * Self.second) == nil)
         }
@@ -138,7 +142,8 @@ import Testing
                 for round in 0..<20_000 {
                     // More sources than places.
                     let source = UInt64(random.next(24) + 1) << 32 | UInt64(random.next(2))
-                    if counts.open(source, max: 1_000, nowNs: UInt64(round)) == .counted { counts.close(source) }
+                    let connection = counts.open(source, max: 1_000, nowNs: UInt64(round)).connection
+                    if let connection { counts.close(connection) }
                     _ = counts.take(
                         source, .requests, SourceRate(events: 1, seconds: 1, burst: 5), nowNs: UInt64(round))
                 }
@@ -178,5 +183,12 @@ import Testing
         patience.rest(nowMs: 20)
         patience.wait(nowMs: 60_000)
         #expect(patience.leftMs == 990)
+    }
+}
+
+extension SourceCounts.Opening {
+    fileprivate var connection: SourceCounts.Connection? {
+        guard case .counted(let connection) = self else { return nil }
+        return connection
     }
 }

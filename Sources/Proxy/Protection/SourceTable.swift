@@ -10,8 +10,9 @@
 // make the table forget: whatever it forgets is let in, nobody is refused for another's sake.
 //
 // Races end the same way. A count carries a part of its source's hash, so that it can't be raised for another; a word of
-// time that two sources share for a moment is off by one event. Two places for one source (both workers placed it at once): the
-// later one gives its place back.
+// time that two sources share for a moment is off by one event. Two workers that place one source at once may leave it two
+// places, if neither sees the other's in time: the first is found from then on, and the second is free again when the
+// connections that were counted there have ended. For that a connection's end is counted where its beginning was.
 // Unsafe code is allowed in this file (see TidyTests).
 
 import Glibc
@@ -65,9 +66,16 @@ struct SourceCounts {
         case requests = 3
     }
 
+    /// A connection that was counted, and the place where.
+    struct Connection: BitwiseCopyable, Equatable {
+        fileprivate let source: UInt64
+        fileprivate let place: Int32
+    }
+
     /// How an attempt to open a connection ended.
-    enum Opening {
-        case counted, refused
+    enum Opening: Equatable {
+        case counted(Connection)
+        case refused
         /// No place for it: let in all the same.
         case uncounted
     }
@@ -88,18 +96,17 @@ struct SourceCounts {
             if Int(seen & 0xffff_ffff) >= max { return .refused }
             let (exchanged, original) = word.pointee.compareExchange(
                 expected: seen, desired: seen + 1, ordering: .relaxed)
-            if exchanged { return .counted }
+            if exchanged { return .counted(Connection(source: source, place: Int32(place))) }
             seen = original
         }
     }
 
-    /// Takes back what `open` counted.
-    func close(_ source: UInt64) {
-        guard let place = find(source) else { return }
-        let word = words + place + Self.ways
+    /// Takes back what `open` counted, once.
+    func close(_ connection: Connection) {
+        let word = words + Int(connection.place) + Self.ways
         var seen = word.pointee.load(ordering: .relaxed)
         // 0 when the source was forgotten meanwhile and has come back.
-        while seen >> 32 == source >> 32, seen & 0xffff_ffff > 0 {
+        while seen >> 32 == connection.source >> 32, seen & 0xffff_ffff > 0 {
             let (exchanged, original) = word.pointee.compareExchange(
                 expected: seen, desired: seen - 1, ordering: .relaxed)
             if exchanged { return }
@@ -159,7 +166,7 @@ struct SourceCounts {
             words[victim + Self.ways].store((source >> 32) << 32, ordering: .relaxed)
             words[victim + Rate.connections.rawValue * Self.ways].store(0, ordering: .relaxed)
             words[victim + Rate.requests.rawValue * Self.ways].store(0, ordering: .relaxed)
-            // The first of two is the one that everybody finds.
+            // The first of two is the one that everybody finds: a later one is given back.
             for place in set..<victim where words[place].load(ordering: .sequentiallyConsistent) == source {
                 words[victim].store(0, ordering: .sequentiallyConsistent)
                 return place

@@ -99,8 +99,8 @@ struct Session: BitwiseCopyable {
     var chosenUs: UInt64 = 0
     /// What the access log knows of the current request; -1: nothing.
     var logEntry: Int32 = -1
-    /// What the client is counted by, 0 when it isn't.
-    var source: UInt64 = 0
+    /// How it was counted among its client's connections, if it was.
+    var counted: SourceCounts.Connection?
     /// How long it may go on being slow.
     var patience = Patience.none
     /// What the kernel held for the client when it last took nothing more.

@@ -87,15 +87,15 @@ extension Worker {
     private mutating func openSession(
         _ descriptor: Int32, _ frontend: Int, _ peer: SocketAddress, holdsPlace: Bool
     ) {
-        var source: UInt64 = 0
+        var counted: SourceCounts.Connection?
         let namesClient = sendsHeader(peer, to: frontend)
-        if !namesClient, !admitConnection(frontend, peer, &source) {
+        if !namesClient, !admitConnection(frontend, peer, &counted) {
             if holdsPlace { releaseFrontend(frontend) }
             return System.close(descriptor)
         }
         let slot = sessions.insert(
             Session(descriptor: descriptor, frontend: Int32(frontend), peer: peer, isTCP: frontends[frontend].isTCP))
-        sessions[slot].source = source
+        sessions[slot].counted = counted
         sessions[slot].holdsPlace = holdsPlace
         counters.add(.connections, frontend: frontend)
         counters.add(.accepted)

@@ -51,9 +51,9 @@ extension Worker {
             }
             // Who speaks for others is under no limit; those it speaks for are.
             let (frontend, peer) = (Int(sessions[slot].frontend), sessions[slot].peer)
-            var source: UInt64 = 0
-            let isAdmitted = admitConnection(frontend, peer, &source)
-            sessions[slot].source = source
+            var counted: SourceCounts.Connection?
+            let isAdmitted = admitConnection(frontend, peer, &counted)
+            sessions[slot].counted = counted
             guard isAdmitted else {
                 closeSession(slot)
                 return true

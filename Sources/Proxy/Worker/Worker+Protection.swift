@@ -6,25 +6,27 @@
 extension Worker {
     // MARK: limits per source
 
-    /// Whether a source may open another connection on this frontend; `source` is what it is counted by, 0 if it isn't.
-    mutating func admitConnection(_ frontend: Int, _ peer: SocketAddress, _ source: inout UInt64) -> Bool {
+    /// Whether a source may open another connection on this frontend, and how it was counted, if it was.
+    mutating func admitConnection(
+        _ frontend: Int, _ peer: SocketAddress, _ counted: inout SourceCounts.Connection?
+    ) -> Bool {
         guard frontends[frontend].limitsSources, !isExempt(peer, from: frontend) else { return true }
         let (maximum, rate) = (sourceLimits[frontend].connections, sourceLimits[frontend].connectionRate)
         guard maximum != nil || rate != nil else { return true }
-        let name = self.source(frontend, peer)
+        let source = source(frontend, peer)
         // First the connections: who has too many already isn't to lose what rate it has left.
         if let maximum {
-            switch sourceCounts.open(name, max: maximum, nowNs: nowMs * 1_000_000) {
+            switch sourceCounts.open(source, max: maximum, nowNs: nowMs * 1_000_000) {
             case .refused:
                 counters.add(.sourceConnections)
                 return false
-            case .counted: source = name
+            case .counted(let connection): counted = connection
             case .uncounted: break
             }
         }
-        if let rate, sourceCounts.take(name, .connections, rate, nowNs: nowMs * 1_000_000) != nil {
-            if source != 0 { sourceCounts.close(source) }
-            source = 0
+        if let rate, sourceCounts.take(source, .connections, rate, nowNs: nowMs * 1_000_000) != nil {
+            if let connection = counted { sourceCounts.close(connection) }
+            counted = nil
             counters.add(.sourceConnectionRate)
             return false
         }
@@ -53,7 +55,7 @@ extension Worker {
 
     /// The session's connection is over.
     @inline(__always) func forgetSource(_ slot: Int) {
-        if sessions[slot].source != 0 { sourceCounts.close(sessions[slot].source) }
+        if let connection = sessions[slot].counted { sourceCounts.close(connection) }
     }
 
     private func source(_ frontend: Int, _ address: SocketAddress) -> UInt64 {
