@@ -75,7 +75,7 @@ enum DemoScaling {
                 LabSystem.say("\nwhat \(executor.name) did:\n\(LabSystem.readText(executor.output) ?? "")")
                 LabSystem.say(LabSystem.readText(executor.errors) ?? "")
             }
-            if let picture { try LabSystem.write(picture, ScalingPicture(samples).svg) }
+            if let picture { try LabSystem.write(picture, ScalingPicture(samples).svg, mode: 0o666) }
             return judge(samples, requests: requests, failed: failed)
         } catch {
             if !interruption() { LabSystem.say("\(cluster.logTails())\n") }

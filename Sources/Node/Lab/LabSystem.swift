@@ -115,8 +115,9 @@ enum LabSystem {
 
     static func readText(_ path: String) -> String? { read(path).map { String(decoding: $0, as: UTF8.self) } }
 
-    static func write(_ path: String, _ text: String) throws(LabProblem) {
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+    /// - Parameter mode: what a new file may at most be, before the umask.
+    static func write(_ path: String, _ text: String, mode: mode_t = 0o600) throws(LabProblem) {
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)
         if descriptor < 0 { throw LabProblem(call: "cannot write \(path)") }
         defer { System.close(descriptor) }
         say(text, to: descriptor)

@@ -119,6 +119,7 @@ enum AdminCommands {
             let isTokenless = answer.status == 401 && client.token == nil
             Console.error(
                 "triad \(name): \(isTokenless ? "an admin token is needed: --token-file FILE or TRIAD_TOKEN" : text)")
+            if answer.status == 503 { Console.error("'triad status' shows what this node hears, and what is wrong") }
         } catch {
             Console.error("triad \(name): \(error)")
         }
