@@ -12,7 +12,7 @@ final class ConfigurationLoader: Sendable {
     private let state = Mutex(State())
 
     private struct State {
-        var thread: BackgroundThread?
+        var isBusy = false
         var outcome: Outcome?
         /// Asked for again while a load was under way, which may have read the file before it changed.
         var isStale = false
@@ -25,29 +25,31 @@ final class ConfigurationLoader: Sendable {
     /// Begins to read `path`, or notes that it has to be read again.
     func begin(_ path: String) throws(SystemError) {
         let isBusy = state.withLock { state in
-            state.isStale = state.thread != nil
+            (state.isStale, state.isBusy) = (state.isBusy, true)
             return state.isStale
         }
         if isBusy { return }
-        let thread = try BackgroundThread(name: "reload") { [self] in
-            let outcome = Configuration.load(path)
-            state.withLock { $0.outcome = outcome }
-            System.signal(descriptor)
+        do {
+            // WHY nobody waits for its end, which is near when it has signalled: it has an ordinary priority, and on a busy
+            // machine whoever waits for it, with whatever priority, waits for a lease's length.
+            _ = try BackgroundThread(name: "reload") { [self] in
+                let outcome = Configuration.load(path)
+                state.withLock { $0.outcome = outcome }
+                System.signal(descriptor)
+            }
+        } catch {
+            state.withLock { $0 = State() }
+            throw error
         }
-        state.withLock { $0.thread = thread }
     }
 
     /// What the last load came to, once; nil when there is none. A stale one should be begun again.
     func take() -> (outcome: Outcome, isStale: Bool)? {
         System.drain(descriptor)
-        let taken = state.withLock { state -> (Outcome, Bool, BackgroundThread?)? in
+        return state.withLock { state in
             guard let outcome = state.outcome else { return nil }
             defer { state = State() }
-            return (outcome, state.isStale, state.thread)
+            return (outcome, state.isStale)
         }
-        guard let (outcome, isStale, thread) = taken else { return nil }
-        // It has said its last word: this doesn't wait.
-        thread?.join()
-        return (outcome, isStale)
     }
 }

@@ -40,6 +40,12 @@ public final class BackgroundThread: Sendable {
         self.thread = Mutex(thread)
     }
 
+    /// A thread that nobody waits for leaves nothing behind when it ends.
+    deinit {
+        let thread = thread.withLock { $0.take() }
+        if let thread { pthread_detach(thread) }
+    }
+
     /// Waits until the function has returned; at once the second time.
     public func join() {
         let thread = thread.withLock { $0.take() }
