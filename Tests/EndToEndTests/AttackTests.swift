@@ -17,9 +17,9 @@ private struct Standing: Equatable, CustomStringConvertible {
 
 extension LabCluster {
     fileprivate func standing() throws -> Standing {
-        let views = lab.nodes.map { node in
-            status(node).map { "\($0.node) \($0.role) term \($0.term) index \($0.index) digest \($0.digest)" }
-                ?? "silent"
+        let views = try lab.nodes.map { node in
+            let view = try view(node)
+            return "\(view.node) \(view.role) term \(view.term) index \(view.index) digest \(view.digest)"
         }
         return Standing(owner: try owner(), views: views)
     }
@@ -28,9 +28,10 @@ extension LabCluster {
     func metric(_ name: String, of node: String) throws -> Int {
         let host = try lab.network.host(node)
         let client = try lab.network.host(LabNetwork.clientName)
-        guard let address = SocketAddress(address: host.addresses[0], port: Self.statusPort),
-            let answer = LabHTTP.get("/metrics", of: address, from: client, timeoutMs: 3000)
-        else { throw LabProblem("\(node) shows no metrics") }
+        let address = try #require(SocketAddress(address: host.addresses[0], port: Self.statusPort))
+        let answer = try lab.answer("metrics of \(node)") {
+            LabHTTP.get("/metrics", of: address, from: client, timeoutMs: 3000)
+        }
         let lines = String(decoding: answer.body, as: UTF8.self).split(separator: "\n")
         guard let line = lines.first(where: { $0.hasPrefix(name + " ") }), let value = line.split(separator: " ").last,
             let number = Double(value)
@@ -168,7 +169,7 @@ extension ClusterTests {
     }
 
     @Test func attackersAreCountedAndChangeNothing() throws {
-        try EndToEnd.withCluster(LabClusterOptions(fencing: "auto")) { story in
+        try EndToEnd.withCluster(LabClusterOptions(fencing: "auto"), isPatient: true) { story in
             let (cluster, lab) = (story.cluster, story.lab)
             let attacker = try Attacker(lab)
             let leader = try cluster.waitForOwner()

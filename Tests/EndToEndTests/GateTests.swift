@@ -22,6 +22,7 @@ extension ClusterTests {
             var options = LabClusterOptions(fencing: "auto", checkInterval: "500ms", gossip: gossip)
             options.extra = "timeouts: { drain: \"\(drain)\" },"
             let cluster = try LabCluster(lab, options)
+            let witness = Witness.shared
             var stallMs = 0.0
             do {
                 try cluster.startAll()
@@ -33,20 +34,25 @@ extension ClusterTests {
                 limits.slack = EndToEnd.slack
                 let stories = LabScenarios(cluster, clients, limits)
                 for scenario in scenarios {
+                    let start = System.bootNanoseconds()
                     let outcome = try stories.run(scenario)
                     LabSystem.say("  \(scenario.title): \(outcome.summary)\n")
                     stallMs = max(stallMs, DemoWindow.longestStallMs(outcome.window.base.fresh))
                     try #require(outcome.window.overlaps == [], "two owners: \(scenario.rawValue)")
-                    if !outcome.broken.isEmpty {
-                        throw LabProblem("\(scenario.rawValue): \(outcome.broken.joined(separator: "; "))")
+                    let problem = "\(scenario.rawValue): \(outcome.broken.joined(separator: "; "))"
+                    if !outcome.broken.isEmpty, outcome.broken == outcome.late {
+                        throw EndToEnd.Late(problem, stallMs: witness.longestStallMs(since: start))
                     }
+                    if !outcome.broken.isEmpty { throw LabProblem(problem) }
                 }
                 try #require(try lab.ownership().overlaps == [])
                 return
             } catch {
                 let record = try? lab.ownership()
-                if error is LabProblem, record?.overlaps.isEmpty == true, stallMs > 100, attempt < 3 {
-                    LabSystem.say("  the machine stood still for \(DemoWindow.ms(stallMs)): told again (\(error))\n")
+                if record?.overlaps.isEmpty == true, attempt < EndToEnd.attempts,
+                    let stood = EndToEnd.excuse(error, clientStallMs: stallMs)
+                {
+                    LabSystem.say("  the machine stood still for \(DemoWindow.ms(stood)): told again (\(error))\n")
                     continue
                 }
                 lab.keepDirectory()

@@ -10,11 +10,13 @@ extension ClusterTests {
     /// Gives a node's key file these keys, the first one signing, and waits until the node uses them.
     private func use(_ keys: [String], _ cluster: LabCluster, at node: String) throws {
         try LabSystem.write("\(cluster.directory(node))/gossip.key", keys.joined())
-        func reloads() -> Int { cluster.status(node)?.events.count { $0.kind == "reload" && $0.node == node } ?? 0 }
-        let before = reloads()
+        func reloads() throws -> Int {
+            try cluster.view(node).events.count { $0.kind == "reload" && $0.node == node }
+        }
+        let before = try reloads()
         cluster.lab.signal(try #require(cluster.nodes[node]), SIGHUP, group: false)
         // One line for the keys, one for the rest.
-        try cluster.lab.wait("\(node) reads its key file again") { reloads() >= before + 2 }
+        try cluster.lab.wait("\(node) reads its key file again") { try reloads() >= before + 2 }
     }
 
     /// What is counted as signed with an unknown key, by all nodes together.
@@ -33,7 +35,7 @@ extension ClusterTests {
             let old = try #require(LabSystem.readText("\(cluster.directory(lab.nodes[0]))/gossip.key"))
             let new = try lab.run(["keygen"], on: LabNetwork.clientName).output
             let leader = try cluster.waitForOwner()
-            let term = try #require(cluster.status(leader)?.term)
+            let term = try cluster.view(leader).term
             let start = System.bootNanoseconds()
             let steps: [(what: String, keys: [String])] = [
                 ("the new key second", [old, new]), ("the new key first", [new, old]), ("the old key gone", [new]),
@@ -51,7 +53,7 @@ extension ClusterTests {
                 try story.holds(visitor.staysWith(home), "\(step.what): \(home) answers its visitor")
                 try lab.wait("nobody complains") { lab.nodes.allSatisfy { cluster.status($0)?.problems == [] } }
             }
-            let views = lab.nodes.compactMap { cluster.status($0) }
+            let views = try lab.nodes.map { try cluster.view($0) }
             try story.holds(views.allSatisfy { $0.term == term && $0.leader == leader }, "\(leader) leads as before")
             let changes = try lab.ownership().since(start).changes.filter { $0.at > start }
             try #require(changes.isEmpty, "\(changes)")
@@ -76,7 +78,7 @@ extension ClusterTests {
             try cluster.bringBack(leader)
             let witness = try #require(lab.nodes.first { $0 != leader })
             try lab.wait("\(witness) refuses the old key") { try cluster.drops("badMAC", at: witness) > 0 }
-            try #require(cluster.status(leader)?.quorum == false)
+            try #require(try cluster.view(leader).quorum == false)
             try use([new], cluster, at: leader)
             try cluster.waitUntilSettled()
         }

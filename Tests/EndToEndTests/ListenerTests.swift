@@ -97,7 +97,7 @@ extension ClusterTests {
                 }
             }.require("ss -K of the listeners", .init(outageMs: 50 * EndToEnd.slack, keptMayFail: true))
             try #require(cluster.owner() == leader, "\(leader) at \(address) goes on leading")
-            try #require(cluster.status(leader)?.problems.contains { $0.contains("accepts no clients") } == false)
+            try #require(try !cluster.view(leader).problems.contains { $0.contains("accepts no clients") })
         }
     }
 
@@ -113,7 +113,7 @@ extension ClusterTests {
                 try story.waitForTakeOver(from: leader)
             }.require("dead listeners", .init(outageMs: 4000 * EndToEnd.slack, keptMayFail: true))
             let text = "frontend http accepts no clients: they wait, and no worker takes them"
-            let status = try #require(cluster.status(leader))
+            let status = try cluster.view(leader)
             #expect(status.events.contains { $0.kind == "listener" && $0.text == text }, "\(status.events)")
             #expect(status.problems.contains("\(text); restart this node"), "\(status.problems)")
             let other = try cluster.waitForOwner(besides: leader)

@@ -23,7 +23,7 @@ extension ClusterTests {
             try cluster.waitForAgreement("every node names the one that sets it aside") { status in
                 status.servers.first { $0.id == "api_1" }?.setAsideBy == [owner]
             }
-            let events = cluster.status(owner)?.events ?? []
+            let events = try cluster.view(owner).events
             try story.holds(events.contains { $0.kind == "server-outlier" }, "the owner says why")
         }
     }
@@ -37,7 +37,7 @@ extension ClusterTests {
             func isPanicking(_ node: String) -> Bool? {
                 cluster.status(node).map { $0.problems.contains { $0.contains("verdicts are ignored") } }
             }
-            try story.holds(lab.nodes.allSatisfy { isPanicking($0) == false }, "five of nine are enough")
+            try lab.wait("five of nine are enough") { lab.nodes.allSatisfy { isPanicking($0) == false } }
             for number in 2...5 { try cluster.signalAPI(number, SIGKILL) }
             try lab.wait("every node says so") { lab.nodes.allSatisfy { isPanicking($0) == true } }
             let answered = story.requests.count { $0.who == "API #1" }

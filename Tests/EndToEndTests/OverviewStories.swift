@@ -42,7 +42,7 @@ extension ClusterTests {
             }
             // A follower forwards nothing itself here: what it shows is what it was told.
             let follower = try #require(lab.nodes.first { $0 != leader })
-            let seen = try #require(try json(cluster, of: follower))
+            let seen = try lab.answer("status of \(follower)") { try json(cluster, of: follower) }
             let own = seen["backends"].elements[0]["servers"].elements[0]
             #expect(own["requests"].count == 0 && own["byNode"][leader]["requests"].count > 0)
 

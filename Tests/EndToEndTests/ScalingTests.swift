@@ -29,9 +29,12 @@ extension ClusterTests {
         for number in 1...3 { #expect(first.output.contains("start api_\(number)"), "\(first.output)") }
         try cluster.waitUntilSettled(up: [1, 2, 3])
         for node in lab.nodes {
-            let scaling = try #require(cluster.report(node)?.backends.first?.autoscale)
-            #expect(scaling.desired == 3 && scaling.problem == nil)
-            #expect(cluster.report(node)?.state.wireVersion == 2)
+            try lab.wait("\(node) shows what is wanted") {
+                guard let report = cluster.report(node), let scaling = report.backends.first?.autoscale else {
+                    return false
+                }
+                return scaling.desired == 3 && scaling.problem == nil && report.state.wireVersion == 2
+            }
         }
         let again = try autoscale(program, [], urls)
         #expect(again.code == 0 && again.output.isEmpty, "\(again.output)")

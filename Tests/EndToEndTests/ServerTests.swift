@@ -65,7 +65,7 @@ extension ClusterTests {
                 "  server cut from the leader: client \(DemoWindow.describe(window.fresh, until: window.to))\n")
             // Two of three reach it: the verdict stays up, and the leader serves from the others meanwhile.
             try story.holds(
-                story.lab.nodes.allSatisfy { cluster.status($0)?.health("api_5") == "up" }, "API 5 is agreed up")
+                story.lab.nodes.allSatisfy { try cluster.view($0).health("api_5") == "up" }, "API 5 is agreed up")
             try story.holds(try cluster.waitForOwner() == leader, "\(leader) is still the owner")
             let settledAt = window.to - 1_000_000_000
             let late = window.fresh.filter { $0.start > settledAt }

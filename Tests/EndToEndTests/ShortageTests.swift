@@ -17,15 +17,7 @@ private final class LoneNode {
     /// - Parameter descriptors: how many the node may have.
     init(descriptors: Int) throws {
         directory = try LabSystem.makeTemporaryDirectory("triad-lone", inMemory: false)
-        var ports: [UInt16] = []
-        var held: [Int32] = []
-        for _ in 0..<4 {
-            let descriptor = try System.socket(AF_INET, SOCK_STREAM.rawValue)
-            try System.bind(descriptor, try #require(SocketAddress("127.0.0.1:0")))
-            held.append(descriptor)
-            ports.append(System.localPort(descriptor))
-        }
-        for descriptor in held { System.close(descriptor) }
+        let ports = try Self.freePorts(4)
         (port, statusPort) = (ports[0], ports[1])
         try LabSystem.write(
             "\(directory)/triad.json5",
@@ -53,6 +45,21 @@ private final class LoneNode {
         }
     }
 
+    /// Ports that nobody has, below those that the kernel gives to clients: until the node listens nobody gets one by chance.
+    private static func freePorts(_ count: Int) throws -> [UInt16] {
+        var found: Set<UInt16> = []
+        for _ in 0..<1000 where found.count < count {
+            let port = UInt16.random(in: 12_000..<32_000)
+            let descriptor = try System.socket(AF_INET, SOCK_STREAM.rawValue)
+            defer { System.close(descriptor) }
+            if (try? System.bind(descriptor, try #require(SocketAddress("127.0.0.1:\(port)")))) != nil {
+                found.insert(port)
+            }
+        }
+        try #require(found.count == count, "no free ports")
+        return Array(found)
+    }
+
     func connect(_ port: UInt16? = nil) throws -> Int32 {
         let descriptor = try System.socket(AF_INET, SOCK_STREAM.rawValue)
         let address = try #require(SocketAddress("127.0.0.1:\(port ?? self.port)"))
@@ -65,13 +72,13 @@ private final class LoneNode {
 
     func answer(_ path: String, on descriptor: Int32) -> (status: Int, body: [UInt8])? {
         var poll = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-        guard Glibc.poll(&poll, 1, 2_000) == 1 else { return nil }
+        guard Glibc.poll(&poll, 1, 20_000) == 1 else { return nil }
         let request = "GET \(path) HTTP/1.1\r\nHost: a\r\n\r\n"
         guard case .moved = LabSystem.send(descriptor, Array(request.utf8)) else { return nil }
         var response = LoadResponse(keptBodyMax: 1 << 20)
         var input: [UInt8] = []
         var scratch = [UInt8](repeating: 0, count: 1 << 16)
-        while LabSystem.isReadable(descriptor, withinMs: 2_000) {
+        while LabSystem.isReadable(descriptor, withinMs: 20_000) {
             switch LabSystem.receive(descriptor, appendTo: &input, scratch: &scratch) {
             case .moved: if case .done = response.read(&input) { return (response.status, response.body) }
             case .wouldBlock: continue

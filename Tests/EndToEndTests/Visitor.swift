@@ -29,13 +29,13 @@ final class Visitor {
         else { return nil }
         defer { System.close(descriptor) }
         var entry = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-        guard poll(&entry, 1, 500) == 1, System.pendingError(descriptor) == 0 else { return nil }
+        guard poll(&entry, 1, 5000) == 1, System.pendingError(descriptor) == 0 else { return nil }
         let fields = "Host: lab\r\nConnection: close\r\n" + (cookie.map { "Cookie: srv=\($0)\r\n" } ?? "")
         guard case .moved = LabSystem.send(descriptor, Array("GET / HTTP/1.1\r\n\(fields)\r\n".utf8)) else {
             return nil
         }
         var (input, scratch) = ([UInt8](), [UInt8](repeating: 0, count: 4096))
-        while LabSystem.isReadable(descriptor, withinMs: 500) {
+        while LabSystem.isReadable(descriptor, withinMs: 5000) {
             switch LabSystem.receive(descriptor, appendTo: &input, scratch: &scratch) {
             case .moved, .wouldBlock: break
             case .failed: return nil

@@ -170,6 +170,7 @@ private struct Screen {
     private var row = 0
     private var column = 0
     private var sequence: String?
+    /// Whether the latest drawing did: one that was begun for another size may.
     private(set) var hasScrolled = false
 
     init(columns: Int, rows: Int) {
@@ -222,7 +223,9 @@ private struct Screen {
     private mutating func obey(_ whole: String) {
         sequence = nil
         switch whole {
-        case "[H": (row, column) = (0, 0)
+        case "[H":
+            (row, column) = (0, 0)
+            hasScrolled = false
         case "[K": for index in min(column, columns - 1)..<columns { cells[row][index] = " " }
         case "[J":
             for index in min(column, columns - 1)..<columns { cells[row][index] = " " }

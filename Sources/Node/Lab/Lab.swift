@@ -271,7 +271,7 @@ final class Lab {
                     command: ["sh", "-c", around, "sh", first, directory], output: output, errors: errors,
                     input: ends[0]))
             var inner: String?
-            for _ in 0..<2000 where inner == nil {
+            for _ in 0..<15_000 where inner == nil {
                 let text = LabSystem.readText(output) ?? ""
                 if text.hasSuffix("\n") { inner = String(text.dropLast()) }
                 if let failure = LabSystem.readText(errors), !failure.isEmpty { break }
