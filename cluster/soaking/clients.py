@@ -9,6 +9,7 @@ import struct
 import time
 import zlib
 
+from node import PATIENCE_SECONDS
 from server import CONTENT
 
 SIZES = [0, 22, 1_000, 16_384, 65_536, 200_000]
@@ -29,6 +30,11 @@ class Wire:
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
         self.who, self.repeatable, self.begun = None, True, 0.0
+        self.limit = None
+
+    def goes_on(self):
+        """What comes next has its own time."""
+        self.limit.reschedule(asyncio.get_running_loop().time() + PATIENCE_SECONDS)
 
     def reset(self):
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -40,6 +46,7 @@ class Wire:
 
     async def answer(self, expects=200):
         """A whole response: its body and whether the connection goes on."""
+        self.goes_on()
         self.who = None
         line = await self.reader.readline()
         if not line:
@@ -81,7 +88,7 @@ class Clients:
                 wire = await self.open("tcp" if kind.startswith("stream") else "http",
                                        "127.0.0.9" if kind == "proxied" else None)
                 wire.begun = begun
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(PATIENCE_SECONDS) as wire.limit:
                     await make(wire)
             except Broken as broken:
                 self.tally.failed(
@@ -149,6 +156,7 @@ class Clients:
         got = bytearray()
         while piece := await wire.reader.read(20_000):
             got += piece
+            wire.goes_on()
             if wire.who is None and (end := got.find(b"\r\n\r\n")) >= 0:
                 lines = got[:end].decode().lower().split("\r\n")[1:]
                 wire.who = dict(line.split(": ", 1) for line in lines).get("x-who")
@@ -234,6 +242,7 @@ class Clients:
         if not wire.who:
             raise Broken("closed at once")
         for _ in range(self.random.randrange(1, 10)):
+            wire.goes_on()
             at = self.random.randrange(1 << 20)
             sent = CONTENT[at:at + self.random.choice([10, 1_000, 30_000, 1 << 20])]
             sending = asyncio.create_task(wire.send(sent))
@@ -265,6 +274,7 @@ class Clients:
         _, _, _ = await wire.answer(expects=101)
         wire.repeatable = False
         for _ in range(self.random.randrange(1, 30)):
+            wire.goes_on()
             text = CONTENT[:self.random.choice([0, 5, 125, 126, 20_000])]
             await wire.send(frame(0x82, text))
             if await wire.reader.readexactly(2 if len(text) < 126 else 4) != head(0x82, len(text), 0):

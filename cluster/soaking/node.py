@@ -3,42 +3,26 @@
 import asyncio
 import collections
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
 
+from ports import free_port
+
 Sample = collections.namedtuple("Sample", "memory descriptors")
-_given = set()
+# How long a node that does its work may take for anything, on a machine that is busy with other things.
+PATIENCE_SECONDS = 60
 
 
 def clock():
     return time.strftime("%H:%M:%S")
 
 
-def free_ports(count):
-    """The first of so many free loopback ports in a row, below the range that outgoing connections take theirs from."""
-    while True:
-        first = random.randrange(20_000, 32_000)
-        wanted = set(range(first, first + count))
-        if wanted & _given:
-            continue
-        try:
-            for port in wanted:
-                with socket.socket() as probe:
-                    probe.bind(("0.0.0.0", port))
-        except OSError:
-            continue
-        _given.update(wanted)
-        return first
-
-
 class Node:
     def __init__(self, binary, work, servers):
         self.work, self.servers = work, servers
-        self.ports = {name: free_ports(1) for name in ("http", "tcp", "extra", "other", "gossip", "status")}
+        self.ports = {name: free_port() for name in ("http", "tcp", "extra", "other", "gossip", "status")}
         self.file = os.path.join(work, "soak.json5")
         self.write(self.text())
         self.log = os.path.join(work, "node.log")
@@ -54,7 +38,7 @@ class Node:
             file.write(text)
         os.rename(self.file + ".new", self.file)
 
-    def text(self, balance="roundrobin", extra="", client="10s", headers=100, servers=4):
+    def text(self, balance="roundrobin", extra="", client="30s", headers=100, servers=4):
         def listed(offset):
             return ", ".join(
                 f'{{ id: "{name}", address: "{address}:{port + offset}" }}' for name, address, port in
@@ -65,7 +49,7 @@ class Node:
   gossip: {{ port: {self.ports["gossip"]} }},
   status: {{ port: {self.ports["status"]} }},
   data: "{self.work}/data",
-  timeouts: {{ request: "2s", client: "{client}", server: "10s" }},
+  timeouts: {{ request: "5s", client: "{client}", server: "30s" }},
   limits: {{ headers: {headers} }},
   frontends: [
     {{ name: "http", address: "127.0.0.1", port: {self.ports["http"]}, backend: "api", acceptProxy: ["127.0.0.9"] }},
@@ -79,39 +63,63 @@ class Node:
 }}
 """
 
-    def reload(self, turn):
-        """Another file each time; one of seven has a mistake, and must change nothing."""
+    async def reload(self, turn):
+        """Another file each time, taken over or refused when this is done; one of seven has a mistake, and must change nothing."""
         def extra(port):
             return f'{{ name: "extra", address: "127.0.0.1", port: {self.ports[port]}, backend: "api" }},'
         forms = [
             lambda: self.text(extra=extra("extra")), lambda: self.text(balance="leastconn", extra=extra("other")),
-            lambda: self.text(client="20s", headers=50), lambda: self.text(servers=3), lambda: self.text(),
-            lambda: self.text(extra="what is this"), lambda: self.text(balance="leastconn", client="11s")]
-        self.write(forms[turn % len(forms)]())
+            lambda: self.text(client="40s", headers=50), lambda: self.text(servers=3), lambda: self.text(),
+            lambda: self.text(extra="what is this"), lambda: self.text(balance="leastconn", client="31s")]
+        await self.give(forms[turn % len(forms)](), is_wrong=turn % len(forms) == 5)
+
+    async def give(self, text, is_wrong=False):
+        self.write(text)
         self.child.send_signal(signal.SIGHUP)
         self.reloads += 1
-        self.refused += turn % len(forms) == 5
+        self.refused += is_wrong
+        # Two signals while a file is being read are one reload.
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline and self.logged(" reload: ") < self.reloads:
+            await asyncio.sleep(0.05)
+
+    def logged(self, text):
+        """How many lines of its log have it."""
+        with open(self.log, errors="replace") as output:
+            return sum(text in line for line in output)
 
     async def ready(self):
-        deadline = time.monotonic() + 20
+        """Until it serves and all servers are up."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline and self.child.poll() is None:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['http']}/bytes/1", timeout=1) as answer:
-                    if answer.status == 200:
-                        await asyncio.sleep(2)
-                        self.before = self.kinds()
-                        return
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['http']}/bytes/1", timeout=10) as answer:
+                    if answer.status == 200 and await self.servers_up() == {name for name, _, _ in self.servers}:
+                        break
             except OSError:
-                await asyncio.sleep(0.1)
-        raise SystemExit(f"soak: the node did not start:\n{self.tail()}")
+                pass
+            await asyncio.sleep(0.1)
+        else:
+            raise SystemExit(f"soak: the node did not start:\n{self.tail()}")
+        # What is there each time: a connection that was asked for figures ends a moment later.
+        self.before = self.kinds()
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            self.before &= self.kinds()
+
+    async def servers_up(self):
+        """The servers that are up in both backends."""
+        figures = await asyncio.to_thread(self.figures)
+        return {name for name, _, _ in self.servers
+                if all(figures.get(f'triad_server_up{{backend="{backend}",server="{name}"}}') for backend in ("api", "echo"))}
 
     async def ended(self):
         while self.child.poll() is None:
             await asyncio.sleep(0.2)
 
-    def tail(self):
+    def tail(self, lines=20):
         with open(self.log, errors="replace") as output:
-            return "".join(output.readlines()[-20:])
+            return "".join(output.readlines()[-lines:])
 
     def sample(self):
         with open(f"/proc/{self.child.pid}/statm") as figures:
@@ -137,17 +145,17 @@ class Node:
         return found
 
     def figures(self):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['status']}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['status']}/metrics", timeout=PATIENCE_SECONDS) as answer:
             lines = answer.read().decode().splitlines()
-        return {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line and not line.startswith("#")}
 
     async def settle(self):
-        """Goes back to the first file, and waits until what clients left behind is gone."""
-        self.write(self.text())
-        self.child.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline and self.complaints():
+        """Goes back to the first file, and gives what clients left behind and what doesn't go away: nothing when all is well."""
+        await self.give(self.text())
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (wrong := self.complaints()) and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
+        return wrong
 
     def complaints(self):
         """What is left over although nobody is connected."""
@@ -162,9 +170,9 @@ class Node:
         for kind in after.keys() - {"pipe", "pooled"}:
             if after[kind] > self.before[kind]:
                 wrong.append(f"{after[kind]} descriptors of kind {kind}, {self.before[kind]} before the load")
-        with open(self.log, errors="replace") as output:
-            refusals = sum("nothing changed" in line for line in output)
-        if refusals != self.refused:
+        if self.logged(" reload: ") != self.reloads:
+            wrong.append(f"{self.logged(' reload: ')} files taken over or refused, {self.reloads} given:\n{self.tail()}")
+        if (refusals := self.logged("nothing changed")) != self.refused:
             wrong.append(f"{refusals} files refused, {self.refused} with a mistake given:\n{self.tail()}")
         return wrong
 
