@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -22,8 +23,24 @@ class Refused(AssertionError):
 
 
 class Browser:
+    # Chromium itself now and then crashes, or stands still, while it starts; nothing is tried yet then.
+    STARTS = 3
+
     def __init__(self, through=()):
+        for left in reversed(range(self.STARTS)):
+            try:
+                self.start(through)
+                return
+            except (AssertionError, OSError) as problem:
+                said = f"Chromium didn't start: {problem}\n{self.report()}"
+                self.close()
+                if not left:
+                    raise AssertionError(said) from None
+                print(f"{said}\nit is started again", file=sys.stderr, flush=True)
+
+    def start(self, through):
         self.profile = tempfile.mkdtemp(prefix="triadpage-browser-")
+        self.log = os.path.join(self.profile, "said")
         # Chromium reads commands from descriptor 3 and answers on 4, each message ended by a zero byte.
         to_read, self.to = (high(one) for one in os.pipe())
         self.come, from_write = (high(one) for one in os.pipe())
@@ -32,41 +49,54 @@ class Browser:
                    "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
                    f"--user-data-dir={self.profile}", "about:blank"]
         script = f'exec 3<&{to_read} 4>&{from_write} {to_read}<&- {from_write}>&-; exec "$@"'
-        self.process = subprocess.Popen(
-            ["bash", "-c", script, "bash", *command], pass_fds=[to_read, from_write],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                ["bash", "-c", script, "bash", *command], pass_fds=[to_read, from_write], stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True)
         os.close(to_read)
         os.close(from_write)
         self.buffer = b""
         self.number = 0
         self.complaints = []
+        self.loaded = set()
+        self.session = None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ["Page", "Runtime", "Log", "Network", "Accessibility"]:
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
         # Else a picture lacks as much at its right edge as a scroll bar is wide.
         self.call("Emulation.setScrollbarsHidden", hidden=True)
 
     def close(self):
         try:
-            self.call("Browser.close")
-        except (OSError, AssertionError):
+            self.call("Browser.close", seconds=10)
+            self.process.wait(10)
+        except (OSError, AssertionError, subprocess.TimeoutExpired):
             pass
         try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
+            # What is left of it, helpers included.
             os.killpg(self.process.pid, 9)
-            self.process.wait()
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        for pipe in (self.to, self.come):
+            os.close(pipe)
         shutil.rmtree(self.profile, ignore_errors=True)
 
-    def call(self, method, **parameters):
+    def report(self, lines=15):
+        """What Chromium itself said last, and what it found wrong with the page."""
+        with open(self.log, errors="replace") as file:
+            said = file.read().rstrip().split("\n")[-lines:]
+        return "\n".join(["-- chromium:", *(one[:300] for one in said), *(f"on the console: {one[:300]}" for one in self.complaints[-10:])])
+
+    def call(self, method, seconds=120, **parameters):
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
-        if hasattr(self, "session"):
-            if not method.startswith(("Target.", "Browser.")):
-                message["sessionId"] = self.session
+        if self.session and not method.startswith(("Target.", "Browser.")):
+            message["sessionId"] = self.session
         os.write(self.to, json.dumps(message).encode() + b"\0")
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + seconds
         while True:
             answer = self.receive(deadline)
             if answer.get("id") == self.number:
@@ -77,7 +107,7 @@ class Browser:
     def receive(self, deadline):
         while b"\0" not in self.buffer:
             left = deadline - time.monotonic()
-            assert left > 0 and select.select([self.come], [], [], left)[0], "the browser doesn't answer"
+            assert left > 0 and select.select([self.come], [], [], left)[0], "the browser is silent"
             piece = os.read(self.come, 1 << 20)
             assert piece, "the browser ended"
             self.buffer += piece
@@ -87,8 +117,10 @@ class Browser:
         return message
 
     def listen(self, method, said):
-        """Whatever the browser finds wrong."""
-        if method == "Runtime.exceptionThrown":
+        """Which documents are whole, and whatever the browser finds wrong."""
+        if method == "Page.lifecycleEvent" and said["name"] == "load":
+            self.loaded.add(said["loaderId"])
+        elif method == "Runtime.exceptionThrown":
             self.complaints.append(said["exceptionDetails"].get("exception", {}).get("description", str(said)))
         elif method == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
             self.complaints.append(f"console: {said['args']}")
@@ -96,7 +128,12 @@ class Browser:
             self.complaints.append(f"{said['entry']['text']} {said['entry'].get('url', '')}")
 
     def open(self, url):
-        self.call("Page.navigate", url=url)
+        """Goes to a page, until its document is whole."""
+        document = self.call("Page.navigate", url=url)
+        assert not document.get("errorText"), f"{url}: {document['errorText']}"
+        deadline = time.monotonic() + 60
+        while document["loaderId"] not in self.loaded:
+            self.receive(deadline)
 
     def run(self, script):
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)

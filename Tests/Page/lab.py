@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -47,16 +48,19 @@ class Cluster:
         self.folder = tempfile.mkdtemp(prefix="triadpage-")
         self.processes = {}
         self.namespaces = []
+        self.unanswered = []
 
     def __enter__(self):
         try:
             self.build()
         except BaseException:
-            self.__exit__()
+            self.__exit__(*sys.exc_info())
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind and issubclass(kind, Exception):
+            print(self.report(), file=sys.stderr, flush=True)
         for process in self.processes.values():
             try:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -101,17 +105,19 @@ class Cluster:
         for node in NODES:
             home = f"{self.folder}/{node}"
             os.makedirs(home)
+            # A lease so long that leadership moves when it is made to, and not because the machine is busy.
             for name, text in {
                 "gossip.key": key,
                 "admin.token": TOKEN + "\n",
                 "triad.json5": f"""{{ cluster: "shop", nodes: [{members}], data: "data",
-                    vip: [{vips}], gossip: {{ keyFile: "gossip.key" }},
+                    vip: [{vips}],
+                    gossip: {{ keyFile: "gossip.key", lease: "1s", electionTimeout: ["1500ms", "2s"] }},
                     status: {{ tokenFile: "admin.token" }},
                     frontends: [{{ name: "http", port: 80, mode: "http", backend: "api", routes: [
                         {{ host: "files.example", backend: "files" }}, {{ path: "/files", backend: "files" }}] }}],
                     backends: [{{ name: "api", balance: "roundrobin", servers: [{servers}], slowStart: "30s", outlier: {{ errors: 5 }},
                         autoscale: {{ min: 2, max: 5, requestsPerServer: 50 }},
-                        check: {{ type: "http", path: "/health", expect: 200, interval: "1s" }} }},
+                        check: {{ type: "http", path: "/health", expect: 200, interval: "1s", fall: 10 }} }},
                         {{ name: "files", servers: [{{ id: "files_1", address: "10.77.0.26:8080" }}] }}] }}""",
             }.items():
                 with open(f"{home}/{name}", "w") as file:
@@ -137,6 +143,16 @@ class Cluster:
     def start_load(self, rate=200):
         self.start("load", "client", [self.binary, "load", f"http://{VIP}/", "--rate", str(rate), "--seconds", "600"])
 
+    def report(self, lines=20):
+        """What the processes said last, for whoever has only this to find out what went wrong."""
+        parts = [f"asked in vain: {one}" for one in self.unanswered[-5:]]
+        for name, process in self.processes.items():
+            code = process.poll()
+            with open(f"{self.folder}/{name}.log", errors="replace") as file:
+                said = file.read().rstrip().split("\n")[-lines:]
+            parts += [f"-- {name}, {'running' if code is None else f'ended with {code}'}:", *(one[:300] for one in said if one)]
+        return "\n".join(parts)
+
     def kill(self, name):
         """The main process alone: `ip netns exec` becomes it."""
         os.kill(self.processes[name].pid, signal.SIGKILL)
@@ -145,7 +161,10 @@ class Cluster:
         """Asked from the client's namespace; the body, and nothing when there is no answer."""
         answer = subprocess.run(
             ["ip", "netns", "exec", self.prefix + "client", "curl", "-sS", "-m", "10", *options, url], capture_output=True, text=True)
-        return answer.stdout if answer.returncode == 0 else None
+        if answer.returncode == 0:
+            return answer.stdout
+        self.unanswered.append(f"{time.strftime('%H:%M:%S', time.gmtime())} {url}: {answer.stderr.strip()}")
+        return None
 
     def get(self, node, path):
         return self.ask(f"http://{address(node)}:8084{path}")
