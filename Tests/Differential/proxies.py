@@ -4,8 +4,10 @@ what the proxy forwards arrives at the origin's port of that very address. So th
 import asyncio
 import json
 import os
-import random
-import socket
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "cluster"))
+from ports import free_port  # noqa: E402
 
 NETWORKS = {"triad": 81, "haproxy": 82, "nginx": 83}
 
@@ -18,19 +20,6 @@ def proxy_and_case(address):
     _, network, high, low = address.split(".")
     proxy = next(name for name, number in NETWORKS.items() if number == int(network))
     return proxy, int(high) * 250 + int(low) - 1
-
-
-def free_port():
-    """A port that is free on all addresses, below those that the kernel gives to the conversations themselves."""
-    while True:
-        port = random.randrange(10000, 30000)
-        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-            try:
-                stream.bind(("", port))
-                datagrams.bind(("", port))
-                return port
-            except OSError:
-                continue
 
 
 # Frontends that one node takes.
@@ -47,7 +36,7 @@ def triad(binary, folder, cases, port, origin):
             backends.append({
                 "name": f"b{case}", "servers": [{"id": "origin", "address": f"{address}:{origin}"}],
                 # One look at the start is enough.
-                "check": {"type": "tcp", "interval": "60s", "timeout": "5s"}})
+                "check": {"type": "tcp", "interval": "60s", "timeout": "60s"}})
         configuration = {
             "cluster": "differential", "data": f"data-{first}", "workers": 1, "frontends": frontends, "backends": backends,
             "nodes": [{"id": "n1", "address": "127.0.0.1", "gossipPort": free_port()}],

@@ -1,4 +1,5 @@
 """Clients and servers that are quick rather than thorough: they know what they send and how long its answer is."""
+import ctypes
 import os
 import select
 import signal
@@ -27,6 +28,12 @@ REQUESTS = {
 }
 
 
+PR_SET_PDEATHSIG = 1
+# What clients send that stop in the middle.
+STOPPED_BODY = b"PUT /upload HTTP/1.1\r\nHost: hot.path\r\nContent-Length: 131072\r\n\r\n" + BODY[:40_000]
+STOPPED_HEAD = b"GET /small HTTP/1.1\r\nHost: hot.path\r\n"
+
+
 def listener():
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -41,6 +48,7 @@ def start_server(listening):
     if child != 0:
         return child
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         serve(listening)
     finally:
@@ -92,7 +100,7 @@ def answer(state, data):
 
 def length(port, request):
     """How long the answer to a request is."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(request)
         data = b""
         while b"\r\n\r\n" not in data:
@@ -109,7 +117,7 @@ def length(port, request):
 
 def returning(port):
     """A request of a client that has the cookie which it was given."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(REQUESTS["kept"])
         data = b""
         while b"\r\n\r\n" not in data:
@@ -118,6 +126,13 @@ def returning(port):
         raise AssertionError(f"answered {data!r}")
     cookie = data.split(b"Set-Cookie: ")[1].split(b";")[0]
     return REQUESTS["kept"].replace(b"Accept", b"Cookie: a=1; %s; b=2\r\nAccept" % cookie)
+
+
+def begun(port, part):
+    """A connection on which a part of a request was sent."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    connection.sendall(part)
+    return connection
 
 
 def receive(connection):
@@ -137,7 +152,7 @@ def run(port, kind, requests, clients):
     begun, ended = 0, 0
 
     def open_client():
-        made = socket.create_connection(("127.0.0.1", port), timeout=10)
+        made = socket.create_connection(("127.0.0.1", port), timeout=60)
         polling.register(made, select.EPOLLIN)
         made.sendall(request)
         states[made.fileno()] = [made, expected]
@@ -146,9 +161,9 @@ def run(port, kind, requests, clients):
         open_client()
         begun += 1
     while states:
-        events = polling.poll(10)
+        events = polling.poll(60)
         if not events:
-            raise AssertionError(f"no answer for 10 s, {requests - ended} are missing ({kind})")
+            raise AssertionError(f"no answer for 60 s, {requests - ended} are missing ({kind})")
         for descriptor, _ in events:
             state = states[descriptor]
             data = state[0].recv(1 << 18)
