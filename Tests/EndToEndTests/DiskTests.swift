@@ -81,7 +81,8 @@ extension LabCluster {
 
 extension ClusterTests {
     @Test func followerWithAFullDiskVotesNoMore() throws {
-        try EndToEnd.withCluster(LabClusterOptions(fencing: "auto", through: Volume.through(Volume.small))) { story in
+        let options = LabClusterOptions(fencing: "auto", through: Volume.through(Volume.small))
+        try EndToEnd.withCluster(options, isPatient: true) { story in
             let (cluster, lab) = (story.cluster, story.lab)
             let leader = try cluster.waitForOwner()
             let others = lab.nodes.filter { $0 != leader }
@@ -158,7 +159,8 @@ extension ClusterTests {
     }
 
     @Test(.enabled(if: Volume.canFail, "loop devices and ext4")) func failingFileSystemIsSaid() throws {
-        try EndToEnd.withCluster(LabClusterOptions(fencing: "auto", through: Volume.through(Volume.failing))) { story in
+        let options = LabClusterOptions(fencing: "auto", through: Volume.through(Volume.failing))
+        try EndToEnd.withCluster(options, isPatient: true) { story in
             let (cluster, lab) = (story.cluster, story.lab)
             let leader = try cluster.waitForOwner()
             let others = lab.nodes.filter { $0 != leader }

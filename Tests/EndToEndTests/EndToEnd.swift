@@ -43,8 +43,8 @@ enum EndToEnd {
     ///
     /// A story that fails while the machine did not run even the clients for a tenth of a second proves nothing about time,
     /// and is told again, as is one that only takes too long while a processor stood still; what is required with `#require` (who may own the VIP, what may not get lost) is never excused.
-    /// - Parameter isPatient: where no request may fail, whatever happens: a machine that is too slow for an answer then breaks
-    ///   nothing, but what is lost is lost.
+    /// - Parameter isPatient: where no request may fail, whatever happens: a machine that is slow to answer then breaks nothing;
+    ///   what is lost is lost, since a second is over when TCP sends a SYN again.
     static func withCluster(
         _ options: LabClusterOptions = LabClusterOptions(), isPatient: Bool = false, _ body: (Story) throws -> Void
     ) throws {
@@ -58,7 +58,7 @@ enum EndToEnd {
             do {
                 try cluster.startAll()
                 try cluster.waitUntilSettled()
-                let told = try Story(cluster, timeoutMs: isPatient ? 2000 : 250)
+                let told = try Story(cluster, timeoutMs: isPatient ? 1000 : 250)
                 story = told
                 try body(told)
                 if options.fencing != "trust" { try #require(try lab.ownership().overlaps == []) }

@@ -8,7 +8,7 @@ import Testing
 
 extension ClusterTests {
     @Test func serversDieAndCome() throws {
-        try EndToEnd.withCluster(LabClusterOptions(checkInterval: "500ms")) { story in
+        try EndToEnd.withCluster(LabClusterOptions(checkInterval: "500ms"), isPatient: true) { story in
             let cluster = story.cluster
             try story.window {
                 try cluster.signalAPI(3, SIGKILL)
@@ -49,7 +49,7 @@ extension ClusterTests {
     }
 
     @Test func serverThatOnlyTheLeaderCannotReach() throws {
-        try EndToEnd.withCluster { story in
+        try EndToEnd.withCluster(isPatient: true) { story in
             let (cluster, network) = (story.cluster, story.lab.network)
             let leader = try cluster.waitForOwner()
             let address = LabNetwork.apiAddress(5)
