@@ -20,7 +20,7 @@ public final class DataPlane: Sendable {
     private let suspicions: SuspicionBox
     private let log: AccessLog
     private let places: PlaceTable
-    private let threads: [WorkerThread]
+    let threads: [WorkerThread]
     private let shared = Mutex(Shared())
 
     private struct Shared {

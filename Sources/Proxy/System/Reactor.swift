@@ -43,6 +43,9 @@ public struct Reactor: ~Copyable {
     private let epoll: Int32
     private let events: UnsafeMutableBufferPointer<epoll_event>
 
+    /// Events taken from the kernel per wait; those that are ready beyond it are the first of the next.
+    public var eventsMax: Int { events.count }
+
     /// - Parameter eventsMax: events taken from the kernel per wait.
     public init(eventsMax: Int = 256) throws(SystemError) {
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))

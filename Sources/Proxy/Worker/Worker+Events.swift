@@ -83,7 +83,7 @@ extension Worker {
     }
 
     mutating func expireTimers() {
-        while let slot = timers.next(nowMs: nowMs) { expired(slot) }
+        while let slot = timers.next(nowMs: seen.ms) { expired(slot) }
         if unwatchedFrom < unwatched.count { watchLongLived() }
         if listenersPaused, nowMs >= resumeAcceptMs, !isFull { resumeAccepting() }
         if waits.count > 0 || pausedFrontends > 0, nowMs >= queueTickMs { tickQueues() }

@@ -100,6 +100,8 @@ struct Worker: ~Copyable {
     /// The time of this turn of the loop.
     var nowMs: UInt64
     var nowUs: UInt64
+    /// What had happened by then is looked at, and deadlines are held against it.
+    var seen: SeenTime
     var idleLinks = 0
     var purgeMs: UInt64 = 0
     var isDraining = false
@@ -131,6 +133,7 @@ struct Worker: ~Copyable {
         logWake = shared.log.wake
         nowUs = System.bootNanoseconds() / 1_000
         nowMs = nowUs / 1_000
+        seen = SeenTime(nowMs: nowMs)
         let connections = settings.limits.connectionPlaces
         sessions = Slab(capacity: connections)
         // As many in use as there are sessions, and as many idle.
@@ -153,6 +156,7 @@ struct Worker: ~Copyable {
     mutating func run() {
         while !isStopping {
             let count = reactor.wait(timeoutMs: waitMs())
+            let askedMs = nowMs
             nowUs = System.bootNanoseconds() / 1_000
             nowMs = nowUs / 1_000
             if nowMs >= dateDueMs { eachSecond() }
@@ -161,6 +165,9 @@ struct Worker: ~Copyable {
                 dispatch(token, readiness)
             }
             servePending()
+            seen.took(
+                count, askedMs: askedMs, isAll: count < reactor.eventsMax,
+                most: sessions.count + links.count + frontends.count + 1)
             expireTimers()
             if !dueQueues.isEmpty || mustResume { serveQueues() }
             if log.hasNews, log.mustWake() { System.signal(logWake) }

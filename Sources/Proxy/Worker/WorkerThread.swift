@@ -12,7 +12,7 @@ final class WorkerThread: @unchecked Sendable {
     private var worker: Worker
     private let behind = SIMD64<UInt8>()
     private let index: Int
-    private var thread: pthread_t?
+    private(set) var thread: pthread_t?
 
     init(_ worker: consuming Worker, index: Int) {
         self.worker = worker
