@@ -53,10 +53,10 @@ private final class EchoBench {
         prober.setTargets(targets, now: System.bootNanoseconds())
     }
 
-    /// Lets the prober work until the condition holds; false when it didn't within 20 s.
+    /// Lets the prober work until the condition holds; false when it didn't within the limit of a wait.
     func turn(until condition: (EchoBench) -> Bool) throws -> Bool {
         try inside { () throws(LabProblem) in
-            let end = System.bootNanoseconds() + 20_000_000_000
+            let end = System.bootNanoseconds() + UInt64(waitMsMax) * 1_000_000
             while !condition(self) {
                 let now = System.bootNanoseconds()
                 if now > end { return false }

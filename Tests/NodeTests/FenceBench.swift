@@ -37,6 +37,8 @@ final class FenceBench {
     private(set) var record: [FenceRecord] = []
     /// While true the stand-in renews its lease every 30 ms.
     var leads = false
+    /// How long it lasts, in milliseconds. Longer where a test is about something else: this thread may stand still for longer.
+    var leaseMs = FenceBench.leaseMs
     var term: UInt64 = 7
     private(set) var order: UInt64 = 0
     /// Where the last hold ends.
@@ -153,6 +155,11 @@ final class FenceBench {
         }
     }
 
+    /// Lives until something that must come is there; false when it never was.
+    func awaits(attendingLink: Bool = true, _ condition: (FenceBench) -> Bool) -> Bool {
+        live(waitMsMax, attendingLink: attendingLink, until: condition)
+    }
+
     private func turn(_ attendingLink: Bool) {
         for change in watch.takeChanges() {
             switch change {
@@ -180,9 +187,9 @@ final class FenceBench {
 
     // MARK: the main process's part
 
-    func hold(milliseconds: Int = FenceBench.leaseMs) {
+    func hold() {
         lastHold = now
-        until = now.advanced(by: .milliseconds(milliseconds))
+        until = now.advanced(by: .milliseconds(leaseMs))
         hold(until: until)
     }
 
@@ -219,7 +226,7 @@ final class FenceBench {
     var tool: Int32? {
         guard let process = link?.process else { return nil }
         // It may be between two of them.
-        for _ in 0..<5 {
+        for _ in 0..<50 {
             if let tool = Self.output("pgrep -P \(process) -x ip").first { return tool }
             live(50)
         }

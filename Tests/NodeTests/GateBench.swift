@@ -59,7 +59,7 @@ final class GateBench {
     private(set) var claims: [Claim] = []
     /// Between two questions; nil: none are asked.
     var askEveryMs: Double? = 3
-    var leaseMs = 150
+    var leaseMs: Int
     private let home: Int32
     private let client: Int32
     private let observer: Int32
@@ -74,7 +74,7 @@ final class GateBench {
     ///   - program: what is started as the fence.
     init(
         nodes count: Int = 1, vips: [String] = [GateBench.vip], gate: GateUse = .ifUsable, membersIPv6: Bool = false,
-        before: String = ":", program: String = FenceBench.program
+        leaseMs: Int = FenceBench.leaseMs, before: String = ":", program: String = FenceBench.program
     ) throws {
         FenceBench.shell(
             """
@@ -83,6 +83,7 @@ final class GateBench {
             done
             """)
         self.vips = vips.count
+        self.leaseMs = leaseMs
         name = "gate-\(getpid())-\(UInt32.random(in: 0..<1_000_000))"
         var script = """
             set -e; c=\(name)-c; ip netns add $c; ip -n $c link set lo up
@@ -173,6 +174,9 @@ final class GateBench {
         }
     }
 
+    /// Lives until something that must come is there; false when it never was.
+    func awaits(_ condition: (GateBench) -> Bool) -> Bool { live(waitMsMax, until: condition) }
+
     private var entered: Int32 = -1
 
     private func enter(_ space: Int32) {
@@ -218,11 +222,11 @@ final class GateBench {
     }
 
     /// Until it holds.
-    func lead(_ node: Node) -> Bool {
+    func lead(_ node: Node, withinMs: Int = waitMsMax) -> Bool {
         node.answers = []
         node.leads = true
         hold(node)
-        return live(3000) { _ in node.has(.held(term: 7)) }
+        return live(withinMs) { _ in node.has(.held(term: 7)) }
     }
 
     /// Everything on a node stops at once, with a lease that has just begun, if it leads.
@@ -369,7 +373,7 @@ final class GateBench {
     }
 
     /// Which node answers on a connection (1 for the first), if any.
-    func talk(_ descriptor: Int32, withinMs: Int = 3000) -> Int? {
+    func talk(_ descriptor: Int32, withinMs: Int = waitMsMax) -> Int? {
         let word: [UInt8] = [42]
         var sent = false
         var answer: Int?

@@ -10,11 +10,12 @@ extension GateBench {
     /// A bench whose fences have said `ready`.
     static func standing(
         nodes: Int = 1, vips: [String] = [GateBench.vip], gate: GateUse = .ifUsable, membersIPv6: Bool = false,
-        before: String = ":", program: String = FenceBench.program
+        leaseMs: Int = FenceBench.leaseMs, before: String = ":", program: String = FenceBench.program
     ) throws -> GateBench {
         let bench = try GateBench(
-            nodes: nodes, vips: vips, gate: gate, membersIPv6: membersIPv6, before: before, program: program)
-        let isReady = bench.live(5000) { $0.nodes.allSatisfy { $0.has(.ready) } }
+            nodes: nodes, vips: vips, gate: gate, membersIPv6: membersIPv6, leaseMs: leaseMs, before: before,
+            program: program)
+        let isReady = bench.awaits { $0.nodes.allSatisfy { $0.has(.ready) } }
         try #require(isReady, "no ready: \(bench.nodes.map(\.answers))")
         return bench
     }
@@ -40,11 +41,11 @@ struct GateTests {
             let told = bench.nowMs
             #expect(bench.lead(node), "\(node.answers)")
             opened.append(bench.nowMs - told)
-            #expect(bench.live(2000) { $0.firstClaim(of: node) != nil && $0.firstClaim(of: node, isIPv6: true) != nil })
+            #expect(bench.awaits { $0.firstClaim(of: node) != nil && $0.firstClaim(of: node, isIPv6: true) != nil })
             bench.live(30)
             let ended = bench.nowMs
             bench.drop(node)
-            #expect(bench.live(2000) { _ in node.isDropped }, "\(node.answers)")
+            #expect(bench.awaits { _ in node.isDropped }, "\(node.answers)")
             silent.append(bench.nowMs - ended)
             // What was answered before may still be on its way to us.
             bench.live(5)
@@ -136,7 +137,7 @@ struct GateTests {
             node.attends = false
             let end = bench.ms(node.until)
             // Nobody is awake, and yet both die.
-            #expect(bench.live(2000) { _ in !FenceBench.lives(tool) })
+            #expect(bench.awaits { _ in !FenceBench.lives(tool) })
             // Long before the lease's end: by the timer that stands for a line that opens.
             if bench.nowMs < end - 30 { inHand += 1 }
             kill(tool, SIGCONT)
@@ -162,9 +163,9 @@ struct GateTests {
         #expect(bench.inside(node, "nft list tables").contains("netdev triad_bench_0"))
         #expect(bench.lead(node))
         bench.drop(node)
-        #expect(bench.live(2000) { _ in node.isDropped })
+        #expect(bench.awaits { _ in node.isDropped })
         node.link?.finish()
-        #expect(bench.live(2000) { _ in !(node.link?.process.map(FenceBench.lives) ?? false) })
+        #expect(bench.awaits { _ in !(node.link?.process.map(FenceBench.lives) ?? false) })
         #expect(bench.inside(node, list) == before)
         #expect(!bench.inside(node, "nft list tables").contains("triad_bench_0"), "its own table is gone")
     }
@@ -190,11 +191,11 @@ struct GateTests {
             node.answers = []
             _ = bench.inside(node, change)
             let told = FenceAnswer.warning("somebody else changed the gate's table: it is installed anew")
-            #expect(bench.live(2000) { _ in node.has(told) }, "\(node.answers)")
-            #expect(bench.live(2000) { $0.inside(node, "nft list table netdev \(name)").contains("@owns drop") })
+            #expect(bench.awaits { _ in node.has(told) }, "\(node.answers)")
+            #expect(bench.awaits { $0.inside(node, "nft list table netdev \(name)").contains("@owns drop") })
         }
         bench.forget()
-        #expect(bench.live(1000) { $0.lastClaim(of: node) != nil }, "it still holds")
+        #expect(bench.awaits { $0.lastClaim(of: node) != nil }, "it still holds")
         bench.freeze(node)
         let end = bench.ms(node.until)
         bench.live(400)
@@ -214,7 +215,7 @@ struct GateTests {
             "ip link add p0 type veth peer name eth0 address 02:88:00:00:00:01 netns \(bench.name)-0; "
                 + "ip link set p0 master br0 up")
         _ = bench.inside(node, "ip link set eth0 up; ip addr add 10.88.0.11/24 dev eth0")
-        #expect(bench.live(3000) { $0.lastClaim(of: node) != nil }, "\(node.answers)")
+        #expect(bench.awaits { $0.lastClaim(of: node) != nil }, "\(node.answers)")
         bench.freeze(node)
         let end = bench.ms(node.until)
         bench.live(400)
@@ -232,13 +233,13 @@ struct GateTests {
             kill(tool, number)
             bench.live(600)
             bench.forget()
-            #expect(bench.live(1000) { $0.lastClaim(of: node) != nil }, "\(node.answers)")
+            #expect(bench.awaits { $0.lastClaim(of: node) != nil }, "\(node.answers)")
             #expect(bench.tool(node, "nft") != nil && bench.tool(node, "nft") != tool)
         }
         // Stopped when it is to let go: the word comes all the same, and is true.
         kill(try #require(bench.tool(node, "nft")), SIGSTOP)
         bench.drop(node)
-        #expect(bench.live(2000) { _ in node.isDropped }, "\(node.answers)")
+        #expect(bench.awaits { _ in node.isDropped }, "\(node.answers)")
         bench.live(5)
         bench.forget()
         bench.live(200)
@@ -278,10 +279,10 @@ struct GateTests {
             let node = bench.nodes[0]
             #expect(node.answers.first == .gate(isUsable: false, reason: "nft gave no answer within a second"))
             #expect(bench.lead(node), "without a gate meanwhile")
-            #expect(bench.live(6000) { _ in node.has(.gate(isUsable: true, reason: "")) }, "\(node.answers)")
+            #expect(bench.awaits { _ in node.has(.gate(isUsable: true, reason: "")) }, "\(node.answers)")
             bench.live(30)
             bench.forget()
-            #expect(bench.live(1000) { $0.lastClaim(of: node) != nil }, "it still holds")
+            #expect(bench.awaits { $0.lastClaim(of: node) != nil }, "it still holds")
             bench.freeze(node)
             let end = bench.ms(node.until)
             bench.live(400)
@@ -307,7 +308,7 @@ struct GateTests {
             #expect(route.contains("src 10.88.0.11 ") || route.contains("src fd88::11 "), "\(route)")
         }
         bench.forget()
-        #expect(bench.live(1000) { $0.lastClaim(of: node) != nil && $0.lastClaim(of: node, isIPv6: true) != nil })
+        #expect(bench.awaits { $0.lastClaim(of: node) != nil && $0.lastClaim(of: node, isIPv6: true) != nil })
     }
 
     @Test func withoutAUsableNftItSaysWhyAndHoldsWithoutOrNotAtAll() throws {
@@ -333,11 +334,13 @@ struct GateTests {
                     defer { bench.close() }
                     let node = bench.nodes[0]
                     #expect(node.answers.first == .gate(isUsable: false, reason: reason), "\(node.answers)")
-                    #expect(bench.lead(node) == (gate == .ifUsable))
+                    // What never comes isn't waited for as long as what must.
+                    #expect(
+                        bench.lead(node, withinMs: gate == .ifUsable ? waitMsMax : 1000) == (gate == .ifUsable))
                     if gate == .required { #expect(!bench.inside(node, "ip addr").contains(GateBench.vip)) }
                     // There is nothing to be silent with, so this is a drop.
                     bench.yield(node)
-                    #expect(bench.live(2000) { _ in node.isDropped }, "\(node.answers)")
+                    #expect(bench.awaits { _ in node.isDropped }, "\(node.answers)")
                     #expect(!bench.inside(node, "ip addr").contains(GateBench.vip))
                 }
             }

@@ -23,10 +23,13 @@ private final class Port: Sendable {
 
     /// - Parameter raw: answer every connection with these bytes and close, instead of running a status server;
     ///   empty: never answer.
-    init(_ access: StatusAccess = StatusAccess(token: "sesame"), raw: String? = nil, afterMs: UInt32 = 0) throws {
+    init(
+        _ access: StatusAccess = StatusAccess(token: "sesame"), raw: String? = nil,
+        until isTime: @escaping @Sendable () -> Bool = { true }
+    ) throws {
         let work = Work { [self] in
             do {
-                if let raw { try serveRaw(raw, afterMs) } else { try serve(access) }
+                if let raw { try serveRaw(raw, isTime) } else { try serve(access) }
             } catch { Issue.record(error) }
         }
         var started = pthread_t()
@@ -38,14 +41,13 @@ private final class Port: Sendable {
             }, Unmanaged.passRetained(work).toOpaque())
         try #require(outcome == 0)
         thread.withLock { $0 = started }
-        let end = System.bootNanoseconds() + 5_000_000_000
-        while port.withLock({ $0 }) == 0, System.bootNanoseconds() < end { usleep(2000) }
-        try #require(port.withLock { $0 } != 0)
+        let isThere = eventually { port.withLock { $0 } != 0 }
+        try #require(isThere)
     }
 
     var url: String { "http://127.0.0.1:\(port.withLock { $0 })" }
 
-    func client(timeoutMs: Int = 10_000, token: String? = nil) throws -> HTTPClient {
+    func client(timeoutMs: Int = waitMsMax, token: String? = nil) throws -> HTTPClient {
         HTTPClient(url: try StatusURL(url), timeoutMs: timeoutMs, token: token)
     }
 
@@ -80,7 +82,7 @@ private final class Port: Sendable {
         }
     }
 
-    private func serveRaw(_ raw: String, _ afterMs: UInt32) throws {
+    private func serveRaw(_ raw: String, _ isTime: () -> Bool) throws {
         let listener = try System.socket(AF_INET, SOCK_STREAM.rawValue)
         defer { System.close(listener) }
         try System.bind(listener, Self.any)
@@ -90,13 +92,28 @@ private final class Port: Sendable {
             usleep(2000)
             var peer = Self.any
             guard !raw.isEmpty, let connection = System.accept(listener, &peer).descriptor else { continue }
-            usleep(afterMs * 1000)
+            // The whole request first, and the client's end last: closing before would reset the connection.
+            var bytes: [UInt8] = []
+            _ = eventually { System.read(connection, onto: &bytes, atMost: 65_536) != .wouldBlock }
+            _ = eventually(isTime)
             _ = System.write(connection, Array(raw.utf8), from: 0)
             System.shutdownWrite(connection)
-            usleep(50_000)
+            _ = eventually {
+                switch System.read(connection, onto: &bytes, atMost: 65_536) {
+                case .moved, .wouldBlock: false
+                case .ended, .failed: true
+                }
+            }
             System.close(connection)
         }
     }
+}
+
+/// What two threads count.
+private final class Count: Sendable {
+    private let number = Atomic(0)
+    var value: Int { number.load(ordering: .sequentiallyConsistent) }
+    func add() { number.wrappingAdd(1, ordering: .sequentiallyConsistent) }
 }
 
 @Suite struct StatusClientTests {
@@ -145,19 +162,19 @@ private final class Port: Sendable {
     }
 
     @Test func aLongWaitIsExplainedOnceAndAQuickAnswerNotAtAll() throws {
-        let slow = try Port(raw: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", afterMs: 300)
-        var told = 0
+        let told = Count()
+        let slow = try Port(raw: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") { told.value > 0 }
         var client = try slow.client()
-        client.onSilence = (20, { told += 1 })
+        client.onSilence = (20, { told.add() })
         #expect(try client.send("/admin/handover", body: []).text == "ok")
-        #expect(told == 1)
+        #expect(told.value == 1)
         slow.stop()
         let quick = try Port()
         client = try quick.client(token: "sesame")
-        client.onSilence = (10_000, { told += 1 })
+        client.onSilence = (waitMsMax, { told.add() })
         let request = AdminRequest.handover(to: nil)
         #expect(try client.send(request.path, body: request.body).status == 200)
-        #expect(told == 1)
+        #expect(told.value == 1)
         quick.stop()
     }
 

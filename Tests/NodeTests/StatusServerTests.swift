@@ -20,6 +20,8 @@ private struct Stage: ~Copyable {
     private(set) var closed: [Bool] = []
     /// Added to the clock, to make deadlines pass.
     var skippedNs: UInt64 = 0
+    /// The clock goes with the loop's turns, so that no deadline passes because this thread stood still.
+    private var turnsNs: UInt64 = 1_000_000_000_000
 
     init(_ access: StatusAccess = StatusAccess(token: "sesame")) throws {
         let reactor = try Reactor()
@@ -32,7 +34,7 @@ private struct Stage: ~Copyable {
 
     deinit { for client in clients where client >= 0 { System.close(client) } }
 
-    var now: UInt64 { System.bootNanoseconds() + skippedNs }
+    var now: UInt64 { turnsNs + skippedNs }
 
     mutating func connect() throws -> Int {
         let port = try #require(server.ports.first)
@@ -62,8 +64,8 @@ private struct Stage: ~Copyable {
     func text(_ client: Int) -> String { String(decoding: received[client], as: UTF8.self) }
 
     /// Turns the loop until `condition` holds; false when it didn't within `limitMs`.
-    mutating func run(limitMs: UInt64 = 10_000, until condition: (borrowing Stage) -> Bool) -> Bool {
-        let end = System.bootNanoseconds() + limitMs * 1_000_000
+    mutating func run(limitMs: Int = waitMsMax, until condition: (borrowing Stage) -> Bool) -> Bool {
+        let end = System.bootNanoseconds() + UInt64(limitMs) * 1_000_000
         while !condition(self) {
             if System.bootNanoseconds() > end { return false }
             turn()
@@ -71,7 +73,11 @@ private struct Stage: ~Copyable {
         return true
     }
 
+    /// Turns the loop a few times: long enough for what is under way on the loopback interface.
+    mutating func settle(_ turns: Int = 10) { for _ in 0..<turns { turn() } }
+
     private mutating func turn() {
+        turnsNs += 1_000_000
         let count = reactor.wait(timeoutMs: 5)
         for index in 0..<count {
             let (token, readiness) = reactor.event(at: index)
@@ -230,7 +236,7 @@ private func body(_ answer: String) -> String {
         let client = try stage.connect()
         for byte in "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" {
             stage.send(client, String(byte))
-            #expect(stage.run(limitMs: 10) { _ in false } == false)
+            stage.settle(2)
             if stage.closed[client] { break }
         }
         #expect(stage.run { $0.closed[client] })
@@ -238,7 +244,7 @@ private func body(_ answer: String) -> String {
 
         let stalled = try stage.connect()
         stage.send(stalled, "GET /health HTT")
-        _ = stage.run(limitMs: 50) { _ in false }
+        stage.settle()
         stage.skippedNs = 6_000_000_000
         #expect(stage.run { $0.closed[stalled] })
         #expect(status(stage.text(stalled)) == 408)
@@ -247,7 +253,7 @@ private func body(_ answer: String) -> String {
     @Test func silentConnectionsAreClosed() throws {
         var stage = try Stage()
         let client = try stage.connect()
-        _ = stage.run(limitMs: 50) { _ in false }
+        stage.settle()
         stage.skippedNs = 6_000_000_000
         #expect(stage.run { $0.closed[client] })
         #expect(stage.received[client].isEmpty)
@@ -256,9 +262,9 @@ private func body(_ answer: String) -> String {
     @Test func tooManyConnectionsPushOutIdleOnes() throws {
         var stage = try Stage()
         for _ in 0..<StatusServer.Limit.connections { _ = try stage.connect() }
-        _ = stage.run(limitMs: 100) { _ in false }
+        stage.settle(20)
         #expect(status(try stage.get("/health")) == 200)
-        #expect(stage.closed.filter { $0 }.count == 2)
+        #expect(stage.run { $0.closed.filter { $0 }.count == 2 })
     }
 
     @Test func changesNeedTheToken() throws {
@@ -350,7 +356,7 @@ private func body(_ answer: String) -> String {
         let next = try stage.post("/admin/handover", "")
         #expect(stage.run { $0.asked.count == 2 })
         stage.server.answer(ticket, status: 200, text: "late", now: stage.now)
-        _ = stage.run(limitMs: 50) { _ in false }
+        stage.settle()
         #expect(stage.received[next].isEmpty)
     }
 
@@ -361,7 +367,7 @@ private func body(_ answer: String) -> String {
         #expect(stage.run { !$0.asked.isEmpty })
         let ticket = try #require(stage.asked.first?.ticket)
         stage.skippedNs = UInt64(Configuration.Timeouts.drainMax.nanoseconds) + 3_000_000_000
-        _ = stage.run(limitMs: 50) { _ in false }
+        stage.settle()
         #expect(stage.received[client].isEmpty && !stage.closed[client])
         stage.server.answer(ticket, status: 200, text: "n2 leads now", now: stage.now)
         #expect(stage.run { !$0.received[client].isEmpty })
@@ -375,7 +381,7 @@ private func body(_ answer: String) -> String {
         #expect(stage.run { !$0.asked.isEmpty })
         let ticket = try #require(stage.asked.first?.ticket)
         stage.hangUp(client)
-        _ = stage.run(limitMs: 50) { _ in false }
+        stage.settle()
         stage.server.answer(ticket, status: 200, text: "done", now: stage.now)
         #expect(status(try stage.get("/health")) == 200)
     }

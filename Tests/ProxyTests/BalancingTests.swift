@@ -129,7 +129,7 @@ import Testing
             try TestServer { wire, _, _ in
                 let message = try wire.readMessage()
                 // Holds its request until the client ends the other one.
-                if message.startLine.contains("/hold") { _ = wire.isClosed(within: 10_000) }
+                if message.startLine.contains("/hold") { _ = wire.isClosed(within: 4 * waitMsMax) }
                 try wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\ns\(number)")
             }
         }

@@ -18,14 +18,16 @@ import Testing
         let good = try TestServer.saying("good")
         let dead = TestServer.route(port: closedPort())
         let plane = try TestPlane([dead, good.route])
+        let begun = System.bootNanoseconds()
         for _ in 0..<4 {
             let wire = try plane.connect()
             try wire.send(Self.post)
             #expect(try wire.readMessage().text == "good")
         }
         let figures = plane.plane.figures
-        // Avoided after the first failure, as long as another server is left.
-        #expect(figures.retries == 1 && figures.servers[dead.id]?.errors == 1 && figures.errors == 0)
+        // Avoided for a while after each failure, as long as another server is left.
+        #expect(figures.retries >= 1 && figures.retries <= 1 + avoidanceEnds(since: begun))
+        #expect(figures.servers[dead.id]?.errors == figures.retries && figures.errors == 0)
         #expect(plane.plane.takeSuspicions().map(\.id) == [dead.id])
         #expect(plane.plane.takeSuspicions().map(\.id) == [])
     }
@@ -102,12 +104,19 @@ import Testing
             log.note(try wire.readMessage())
             if number == 1 { _ = try? wire.readToEnd() } else { try wire.send(Self.ok) }
         }
-        let plane = try TestPlane([server.route]) { $0.timeouts.serverMs = 400 }
+        var settings: ProxySettings?
+        let plane = try TestPlane([server.route]) {
+            $0.timeouts.serverMs = 400
+            settings = $0
+        }
         let wire = try plane.connect()
         try wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         let response = try wire.readMessage()
         #expect(response.status == 504 && response["connection"] == [])
         #expect(plane.plane.takeSuspicions().map(\.id) == [server.route.id])
+        // The next answer may take the server longer than that on a busy machine.
+        settings?.timeouts = .endless
+        try plane.plane.apply(try #require(settings))
         try wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         #expect(try wire.readMessage().text == "ok")
         #expect(server.requests.count == 2)
@@ -250,7 +259,7 @@ import Testing
         let plane = try TestPlane([server.route])
         var wire: Wire? = try plane.connect()
         try wire?.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        while server.requests.count < 1 { usleep(1_000) }
+        #expect(eventually { server.requests.count == 1 })
         wire?.resetOnClose()
         wire = nil
         let figures = plane.figures {
@@ -260,7 +269,7 @@ import Testing
         // A body that ends early must not look complete to the server.
         wire = try plane.connect()
         try wire?.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-        while server.requests.count < 2 { usleep(1_000) }
+        #expect(eventually { server.requests.count == 2 })
         wire?.shutdownWrite()
         #expect(wire?.isClosed() == true)
         #expect(plane.figures { $0.aborted == 2 }.aborted == 2)
@@ -269,14 +278,15 @@ import Testing
     @Test("retries stop when their budget is used up") func budget() throws {
         let dead = (0..<3).map { _ in TestServer.route(port: closedPort()) }
         let plane = try TestPlane(dead)
+        let begun = System.bootNanoseconds()
         let wire = try plane.connect()
         for _ in 0..<60 {
             try wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             #expect(try wire.readMessage().status == 502)
         }
         let figures = plane.plane.figures
-        // 30 to begin with, a fifth of a retry for each request, three a second.
-        #expect(figures.retries >= 42 && figures.retries < 60)
-        #expect(figures.retriesDenied > 0)
+        // 30 to begin with, a fifth of a retry for each request, three a second: of the two that each request wants.
+        #expect(figures.retries >= 42 && figures.retries <= 42 + 3 * (1 + elapsedMs(since: begun) / 1_000))
+        #expect(figures.retriesDenied > 0 || figures.retries == 120)
     }
 }

@@ -31,7 +31,7 @@ private final class FixtureEnd {
         self.descriptor = descriptor
         var one: Int32 = 1
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
-        var time = timeval(tv_sec: 10, tv_usec: 0)
+        var time = timeval(tv_sec: waitMsMax / 1_000, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
     }
@@ -62,7 +62,7 @@ private final class FixtureEnd {
         }
     }
 
-    /// Receives once; false at the end, a reset included, or after ten seconds.
+    /// Receives once; false at the end, a reset included, or after the limit of a wait.
     func receive() -> Bool {
         var buffer = [UInt8](repeating: 0, count: 65_536)
         let count = recv(descriptor, &buffer, buffer.count, 0)
@@ -107,7 +107,7 @@ final class FixtureRunner {
         precondition(outcome == 0 && listen(listener, 16) == 0)
         var settings = ProxySettings(
             frontends: [FrontendSettings(name: "http", address: any, backend: 0)],
-            backends: [BackendSettings(name: "api")])
+            backends: [BackendSettings(name: "api")], timeouts: .endless)
         settings.frontends[0].forwarded = .none
         for setting in item.settings { try FixturePlane.apply(setting, to: &settings) }
         plane = try DataPlane(settings)
@@ -168,7 +168,7 @@ final class FixtureRunner {
     private func currentServer() throws -> FixtureEnd {
         if let server { return server }
         var poll = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
-        guard Glibc.poll(&poll, 1, 10_000) == 1 else {
+        guard Glibc.poll(&poll, 1, Int32(waitMsMax)) == 1 else {
             var note = "no request reached the server"
             if client.receive() { note += "; the client got\n  \(Self.shown(client.unread))" }
             throw fail(note)
@@ -246,7 +246,7 @@ final class FixtureRunner {
                 pollfd(fd: listener, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: server.descriptor, events: Int16(POLLIN), revents: 0),
             ]
-            _ = Glibc.poll(&polls, 2, 10_000)
+            _ = Glibc.poll(&polls, 2, Int32(waitMsMax))
             if polls[0].revents != 0 { self.server = nil }
         }
         let next = Array("GET /next HTTP/1.1\r\nHost: a\r\n".utf8)

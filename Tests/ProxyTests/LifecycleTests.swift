@@ -15,12 +15,12 @@ import Testing
         let wire = try plane.connect()
         // A byte now and then doesn't move the deadline.
         try wire.send("GET / HTTP/1.1\r\nHost: a\r\nX: ")
-        var sent = 0
-        while sent < 500, !wire.hasArrivals(within: 10) {
-            try wire.send("a")
-            sent += 1
+        let isTold = eventually {
+            if wire.hasArrivals(within: 10) { return true }
+            try? wire.send("a")
+            return false
         }
-        #expect(sent < 100)
+        #expect(isTold)
         let response = try wire.readMessage()
         #expect(response.status == 408 && response["connection"] == ["close"])
         let silent = try plane.connect()
@@ -30,14 +30,27 @@ import Testing
 
     @Test("an idle connection closes after its timeout, and not before") func idle() throws {
         let server = try TestServer.saying("hello")
-        let plane = try TestPlane([server.route]) { $0.timeouts.keepAliveMs = 1_000 }
-        let wire = try plane.connect()
-        for _ in 0..<3 {
-            try wire.send(Self.get)
-            #expect(try wire.readMessage().text == "hello")
-            #expect(!wire.isClosed(within: 300))
+        let plane = try TestPlane([server.route]) { $0.timeouts.keepAliveMs = 600 }
+        // Until requests kept one open for longer than that: on a busy machine one of them may come too late.
+        let isKept = try eventually {
+            let wire = try plane.connect()
+            let opened = System.bootNanoseconds()
+            while true {
+                let asked = System.bootNanoseconds()
+                try? wire.send(Self.get)
+                guard let answer = try? wire.readMessage() else { return false }
+                #expect(answer.text == "hello")
+                let isLast = elapsedMs(since: opened) > 800
+                guard wire.isClosed(within: isLast ? waitMsMax : 200) else {
+                    #expect(!isLast)
+                    continue
+                }
+                // The worker counts in whole milliseconds.
+                #expect(elapsedMs(since: asked) >= 599)
+                return isLast
+            }
         }
-        #expect(wire.isClosed(within: 5_000))
+        #expect(isKept)
         #expect(plane.figures { $0.connections == 0 }.connections == 0)
     }
 
@@ -86,7 +99,7 @@ import Testing
         }
         let busy = try plane.connect()
         try busy.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        while server.requests.count < 3 { usleep(1_000) }
+        #expect(eventually { server.requests.count == 3 })
         plane.plane.setDraining(true)
         try used.send(Self.get)
         #expect(try used.readMessage()["connection"] == ["close"])
@@ -138,7 +151,10 @@ import Testing
 
     @Test("stop closes everything at once") func stop() throws {
         let server = try TestServer.saying("hello")
-        let plane = try TestPlane([server.route], workers: 2)
+        let port = try freePort()
+        let plane = try TestPlane([server.route], workers: 2) {
+            $0.frontends[0].address = SocketAddress(high: 0x7f00_0001 << 32, low: 0, port: port, isIPv6: false)
+        }
         let wire = try plane.connect()
         try wire.send(Self.get)
         _ = try wire.readMessage()

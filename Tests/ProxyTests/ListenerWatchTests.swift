@@ -28,7 +28,7 @@ import Testing
 
     private func awaitReadable(_ descriptor: Int32) throws {
         var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        try #require(poll(&entry, 1, 10_000) == 1)
+        try #require(poll(&entry, 1, Int32(waitMsMax)) == 1)
     }
 
     @Test("clients that nobody looks at count as ignored from the second look on") func ignored() throws {

@@ -14,25 +14,6 @@ import Testing
         try TestServer.answering { _ in "HTTP/1.1 \(status()) Told\r\nContent-Length: 0\r\n\r\n" }
     }
 
-    /// How often a server can have been set aside since, at most: for 250 ms, then twice as long, up to 4 s.
-    private static func spans(since begun: UInt64) -> Int {
-        var (left, span, count) = (Int((System.bootNanoseconds() - begun) / 1_000_000), 250, 0)
-        while left >= span {
-            left -= span
-            span = min(2 * span, 4_000)
-            count += 1
-        }
-        return count
-    }
-
-    private static func eventually(_ isTrue: () throws -> Bool) rethrows -> Bool {
-        for _ in 0..<10_000 {
-            if try isTrue() { return true }
-            usleep(1_000)
-        }
-        return false
-    }
-
     @Test("a server that answers 500 again and again is set aside, told of once, and used again when it answers well")
     func statuses() throws {
         let status = Mutex(500)
@@ -47,7 +28,7 @@ import Testing
             _ = try wires[number % 8].readMessage()
         }
         // The run, an error of the other worker that hasn't set it aside yet, and one of each after each span.
-        let most = 4 + 2 * Self.spans(since: begun)
+        let most = 4 + 2 * avoidanceEnds(since: begun)
         #expect((3...most).contains(bad.requests.count), "\(bad.requests.count) of at most \(most)")
         let id = bad.route.id
         #expect(plane.plane.takeSuspicions().contains { $0.id == id && $0.isOutlier })
@@ -56,7 +37,7 @@ import Testing
         status.withLock { $0 = 200 }
         let before = bad.requests.count
         // Both workers find out by themselves, each with the first answer after its span.
-        let isBack = try Self.eventually {
+        let isBack = try eventually {
             try wires[0].send(Self.get)
             return try wires[0].readMessage().status == 200 && bad.requests.count > before + 10
         }
@@ -86,7 +67,7 @@ import Testing
             $0.backends[0].outlier = OutlierSettings(errors: 3)
         }
         let wire = try plane.connect()
-        let isTold = try Self.eventually {
+        let isTold = try eventually {
             try wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
             _ = try wire.readMessage()
             return plane.plane.takeSuspicions().contains { $0.id == bad.route.id && $0.isOutlier }
@@ -99,7 +80,7 @@ import Testing
             try wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
             _ = try wire.readMessage()
         }
-        #expect(bad.requests.count - before <= 1 + Self.spans(since: begun))
+        #expect(bad.requests.count - before <= 1 + avoidanceEnds(since: begun))
     }
 
     // MARK: retries
@@ -150,7 +131,7 @@ import Testing
             try wire.send("\(method) / HTTP/1.1\r\nHost: a\r\nContent-Length: \(count)\r\n\r\n")
             try wire.send(Array(body[..<(count / 2)]))
             // It is at the breaking server before there is another one.
-            #expect(Self.eventually { breaking.connections == 1 })
+            #expect(eventually { breaking.connections == 1 })
             plane.publish([breaking.route, counting.route])
             try wire.send(Array(body[(count / 2)...]))
             let answer = try wire.readMessage()
@@ -166,7 +147,7 @@ import Testing
         let plane = try TestPlane([breaking.route]) { $0.backends[0].replayBytesMax = 64 << 10 }
         let wire = try plane.connect()
         try wire.send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-        #expect(Self.eventually { breaking.connections == 1 })
+        #expect(eventually { breaking.connections == 1 })
         plane.publish([breaking.route, counting.route])
         try wire.send("7530\r\n")
         // More than a buffer is on its way before the end is known.

@@ -78,7 +78,8 @@ import Testing
         var frontend = FrontendSettings(name: "http", address: address, backend: 0)
         frontend.routes = [RouteRule(path: "/v1", backend: 1), RouteRule(host: "files.example.com", backend: 2)]
         let names = ["web", "api", "files"]
-        var settings = ProxySettings(frontends: [frontend], backends: names.map { BackendSettings(name: $0) })
+        var settings = ProxySettings(
+            frontends: [frontend], backends: names.map { BackendSettings(name: $0) }, timeouts: .endless)
         let plane = try DataPlane(settings)
         plane.publish(
             RoutingTable(

@@ -171,7 +171,7 @@ private final class Visitor {
             try TestServer { wire, _, log in
                 let message = try log.note(wire.readMessage())
                 // Holds its request until the client ends the other one.
-                if message.startLine.contains("/hold") { _ = wire.isClosed(within: 10_000) }
+                if message.startLine.contains("/hold") { _ = wire.isClosed(within: 4 * waitMsMax) }
                 try wire.send("HTTP/1.1 200 OK\r\nX-Server: s\(number)\r\nContent-Length: 2\r\n\r\nok")
             }
         }

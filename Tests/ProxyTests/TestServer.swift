@@ -35,7 +35,7 @@ final class ServerLog: Sendable {
         while true {
             let descriptor = accept(listener, nil, nil)
             if descriptor < 0 { return }
-            let wire = Wire(descriptor: descriptor, timeoutMs: 20_000)
+            let wire = Wire(descriptor: descriptor, timeoutMs: 4 * waitMsMax)
             let number = state.withLock {
                 $0.connections += 1
                 $0.open.append(descriptor)
@@ -122,15 +122,21 @@ func closedPort() -> UInt16 {
     return System.localPort(descriptor)
 }
 
-/// A port of the kernel's choice that settings can name: free again by now.
+/// A port that settings can name: nobody listens there, and nobody is given it. The kernel gives others away to whoever asks
+/// for any, clients included, and all tests run at the same time.
 func freePort() throws -> UInt16 {
-    let address = SocketAddress(high: 0x7f00_0001 << 32, low: 0, port: 0, isIPv6: false)
-    let plane = try DataPlane(
-        ProxySettings(
-            frontends: [FrontendSettings(name: "probe", address: address, backend: 0)],
-            backends: [BackendSettings(name: "api")]))
-    return try #require(plane.ports.first)
+    while true {
+        let number = nextPort.wrappingAdd(1, ordering: .relaxed).oldValue
+        let port = try #require(UInt16(exactly: 20_000 + number % 10_000))
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        let address = SocketAddress(high: 0x7f00_0001 << 32, low: 0, port: port, isIPv6: false)
+        if address.withSockaddr({ bind(descriptor, $0, $1) }) == 0 { return port }
+    }
 }
+
+/// Begins elsewhere in each run: two may test at the same time.
+private let nextPort = Atomic(Int(getpid()) * 97 % 10_000)
 
 /// A running data plane with one HTTP frontend.
 final class TestPlane {
@@ -145,7 +151,7 @@ final class TestPlane {
         let address = SocketAddress(high: 0x7f00_0001 << 32, low: 0, port: 0, isIPv6: false)
         var settings = ProxySettings(
             workers: workers, frontends: [FrontendSettings(name: "http", address: address, backend: 0)],
-            backends: [BackendSettings(name: "api", balance: balance)])
+            backends: [BackendSettings(name: "api", balance: balance)], timeouts: .endless)
         adjust(&settings)
         plane = try DataPlane(settings)
         port = plane.ports[0]
@@ -169,13 +175,13 @@ final class TestPlane {
         return try wire.readMessage()
     }
 
-    /// Waits until the figures are as wanted, or a deadline.
+    /// The figures as soon as they are as wanted, or as they are at the limit.
     func figures(_ isRight: (Figures) -> Bool) -> Figures {
-        for _ in 0..<2_000 {
-            let figures = plane.figures
-            if isRight(figures) { return figures }
-            usleep(1_000)
+        var figures = plane.figures
+        _ = eventually {
+            figures = plane.figures
+            return isRight(figures)
         }
-        return plane.figures
+        return figures
     }
 }

@@ -36,7 +36,7 @@ final class Wire: @unchecked Sendable {
     let descriptor: Int32
     private var unread: [UInt8] = []
 
-    init(descriptor: Int32, timeoutMs: Int = 5_000) {
+    init(descriptor: Int32, timeoutMs: Int = waitMsMax) {
         self.descriptor = descriptor
         var one: Int32 = 1
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
@@ -115,13 +115,13 @@ final class Wire: @unchecked Sendable {
     }
 
     /// Whether something arrives (bytes or the end) within `ms`.
-    func hasArrivals(within ms: Int) -> Bool {
+    func hasArrivals(within ms: Int = waitMsMax) -> Bool {
         var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         return !unread.isEmpty || Glibc.poll(&poll, 1, Int32(ms)) == 1
     }
 
     /// Whether the peer closes in order (true) or the connection is still open after `ms`.
-    func isClosed(within ms: Int = 2_000) -> Bool {
+    func isClosed(within ms: Int = waitMsMax) -> Bool {
         guard unread.isEmpty, hasArrivals(within: ms) else { return false }
         do {
             try receive()
