@@ -27,6 +27,16 @@ private let releases = Atomic(0)
 
     private static let timeoutMs = 500
 
+    /// A plane whose worker can be interrupted: threads of the test's kind have signals blocked, and those they start have, too.
+    private func plane(_ server: TestServer, _ change: (inout ProxyTimeouts) -> Void) throws -> TestPlane {
+        var (signals, before) = (sigset_t(), sigset_t())
+        sigemptyset(&signals)
+        sigaddset(&signals, SIGUSR2)
+        pthread_sigmask(SIG_UNBLOCK, &signals, &before)
+        defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
+        return try TestPlane([server.route]) { change(&$0.timeouts) }
+    }
+
     /// - Parameter late: what comes during the stall.
     private func status(
         _ plane: TestPlane, _ first: String, late: (Wire) -> Void, until isThere: () -> Bool
@@ -54,7 +64,7 @@ private let releases = Atomic(0)
 
     @Test("the rest of a head that came while nobody looked came in time") func head() throws {
         let server = try TestServer.saying("hello")
-        let plane = try TestPlane([server.route]) { $0.timeouts.requestMs = Self.timeoutMs }
+        let plane = try plane(server) { $0.requestMs = Self.timeoutMs }
         var accepted: UInt64 = 0
         let status = try status(plane, "GET / HTTP/1.1\r\n") {
             try? $0.send("Host: a\r\n\r\n")
@@ -72,7 +82,7 @@ private let releases = Atomic(0)
             while gate.load(ordering: .relaxed) < number { usleep(1_000) }
             try wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
         }
-        let plane = try TestPlane([server.route]) { $0.timeouts.serverMs = Self.timeoutMs }
+        let plane = try plane(server) { $0.serverMs = Self.timeoutMs }
         let status = try status(plane, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") { _ in
             gate.store(server.connections, ordering: .relaxed)
         } until: {
