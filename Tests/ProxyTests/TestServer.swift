@@ -15,7 +15,8 @@ final class ServerLog: Sendable {
     private struct State {
         var connections = 0
         var requests: [WireMessage] = []
-        var open: [Int32] = []
+        /// Kept here, so that none of their numbers is another's when `stop` uses it.
+        var open: [Wire] = []
         var isClosed = false
     }
 
@@ -38,25 +39,25 @@ final class ServerLog: Sendable {
             let wire = Wire(descriptor: descriptor, timeoutMs: 4 * waitMsMax)
             let number = state.withLock {
                 $0.connections += 1
-                $0.open.append(descriptor)
+                $0.open.append(wire)
                 return $0.connections
             }
             Thread.detachNewThread {
                 try? serve(wire, number, self)
-                self.state.withLock { $0.open.removeAll { $0 == descriptor } }
+                self.state.withLock { $0.open.removeAll { $0 === wire } }
             }
         }
     }
 
     fileprivate func stop() {
-        let open = state.withLock { state -> [Int32] in
+        let open = state.withLock { state -> [Wire] in
             if state.isClosed { return [] }
             state.isClosed = true
             // Refuses from now on, and keeps the port from being given to another test.
             shutdown(listener, Int32(SHUT_RDWR))
             return state.open
         }
-        for descriptor in open { shutdown(descriptor, Int32(SHUT_RDWR)) }
+        for wire in open { shutdown(wire.descriptor, Int32(SHUT_RDWR)) }
     }
 }
 
