@@ -187,8 +187,9 @@ struct SlotRegistry {
     /// Whether no worker has a connection of this frontend or can get another one.
     private func isFree(_ slot: Int, _ usage: SlotUsage) -> Bool {
         guard let since = frontends[slot].goneSince else { return false }
-        return usage.generation >= since && usage.frontends(slot) == 0
-            && frontends[slot].known.allSatisfy { $0.socket == nil }
+        // WHY in this order: as long as a worker has the socket it may count one more.
+        return usage.generation >= since && frontends[slot].known.allSatisfy { $0.socket == nil }
+            && usage.frontends(slot) == 0
     }
 
     // MARK: sockets
