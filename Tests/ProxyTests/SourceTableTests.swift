@@ -80,6 +80,39 @@ import Testing
         #expect(counts.connections(77) == 0 && counts.connections(78) == 1)
     }
 
+    @Test("who is slow to take a place over spoils nothing of who took it meanwhile") func lateSettling() throws {
+        let table = SourceTable(sources: 8)
+        let counts = table.counts
+        let rate = SourceRate(events: 1, seconds: 1, burst: 1)
+        for source in UInt64(1)...8 {
+            #expect(counts.take(source << 32, .requests, rate, nowNs: source * Self.second) == nil)
+        }
+        // Two newcomers to a full set: both see that its first place was used longest ago.
+        let (slow, quick) = (UInt64(20) << 32, UInt64(21) << 32)
+        let claim = try #require(counts.claim(0, for: slow))
+        let connection = try open(counts, quick, max: 1)
+        #expect(counts.settle(claim) == 0)
+        #expect(counts.connections(quick) == 1 && counts.open(quick, max: 1, nowNs: 1) == .refused)
+        counts.close(connection)
+        let next = try open(counts, quick, max: 1)
+        #expect(counts.open(quick, max: 1, nowNs: 1) == .refused)
+        counts.close(next)
+        #expect(counts.connections(quick) == 0)
+    }
+
+    @Test("a connection that began before its place was settled is counted all the same") func earlyCounting() throws {
+        let table = SourceTable(sources: 8)
+        let counts = table.counts
+        let source = UInt64(20) << 32
+        let claim = try #require(counts.claim(3, for: source))
+        let connection = try open(counts, source, max: 1)
+        #expect(counts.settle(claim) == 3)
+        #expect(counts.open(source, max: 1, nowNs: 1) == .refused)
+        counts.close(connection)
+        #expect(counts.connections(source) == 0)
+        _ = try open(counts, source, max: 1)
+    }
+
     @Test("a full set forgets who was active longest ago, never a source with connections") func eviction() throws {
         let table = SourceTable(sources: 8)
         let counts = table.counts

@@ -92,10 +92,17 @@ struct SourceCounts {
         let word = words + place + Self.ways
         var seen = word.pointee.load(ordering: .relaxed)
         while true {
-            guard seen >> 32 == source >> 32 else { return .uncounted }
-            if Int(seen & 0xffff_ffff) >= max { return .refused }
+            var count = seen
+            if seen >> 32 != source >> 32 {
+                // Of a source that had the place before, or that lost a race for it.
+                guard seen & 0xffff_ffff == 0, words[place].load(ordering: .relaxed) == source else {
+                    return .uncounted
+                }
+                count = (source >> 32) << 32
+            }
+            if Int(count & 0xffff_ffff) >= max { return .refused }
             let (exchanged, original) = word.pointee.compareExchange(
-                expected: seen, desired: seen + 1, ordering: .relaxed)
+                expected: seen, desired: count + 1, ordering: .relaxed)
             if exchanged { return .counted(Connection(source: source, place: Int32(place))) }
             seen = original
         }
@@ -151,29 +158,45 @@ struct SourceCounts {
     /// A source's place, a new one if need be; nil when there is none for it.
     private func place(of source: UInt64, nowNs: UInt64) -> Int? {
         if let place = find(source) { return place }
-        let set = set(of: source)
         // A few times: another worker may take the same place first.
         for _ in 0..<4 {
-            guard let victim = victim(in: set) else { return nil }
-            let former = words[victim].load(ordering: .relaxed)
-            let exchanged = words[victim].compareExchange(
-                expected: former, desired: source, ordering: .sequentiallyConsistent
-            ).exchanged
-            guard exchanged else {
-                if let place = find(source) { return place }
-                continue
-            }
-            words[victim + Self.ways].store((source >> 32) << 32, ordering: .relaxed)
-            words[victim + Rate.connections.rawValue * Self.ways].store(0, ordering: .relaxed)
-            words[victim + Rate.requests.rawValue * Self.ways].store(0, ordering: .relaxed)
-            // The first of two is the one that everybody finds: a later one is given back.
-            for place in set..<victim where words[place].load(ordering: .sequentiallyConsistent) == source {
-                words[victim].store(0, ordering: .sequentiallyConsistent)
-                return place
-            }
-            return victim
+            guard let victim = victim(in: set(of: source)) else { return nil }
+            if let claim = claim(victim, for: source) { return settle(claim) }
+            if let place = find(source) { return place }
         }
         return nil
+    }
+
+    /// A place with a new name on it, and what was counted there before.
+    struct Claim {
+        fileprivate let source: UInt64
+        fileprivate let place: Int
+        fileprivate let count: UInt64
+    }
+
+    /// Takes a place; nil when another worker was faster.
+    func claim(_ place: Int, for source: UInt64) -> Claim? {
+        let former = words[place].load(ordering: .relaxed)
+        let count = words[place + Self.ways].load(ordering: .relaxed)
+        let exchanged = words[place].compareExchange(
+            expected: former, desired: source, ordering: .sequentiallyConsistent
+        ).exchanged
+        return exchanged ? Claim(source: source, place: place, count: count) : nil
+    }
+
+    /// Makes a claimed place the source's own. Until then others may take it for theirs, and count there.
+    func settle(_ claim: Claim) -> Int {
+        let (source, place) = (claim.source, claim.place)
+        _ = words[place + Self.ways].compareExchange(
+            expected: claim.count, desired: (source >> 32) << 32, ordering: .relaxed)
+        words[place + Rate.connections.rawValue * Self.ways].store(0, ordering: .relaxed)
+        words[place + Rate.requests.rawValue * Self.ways].store(0, ordering: .relaxed)
+        // The first of two is the one that everybody finds: a later one is given back.
+        for first in set(of: source)..<place where words[first].load(ordering: .sequentiallyConsistent) == source {
+            _ = words[place].compareExchange(expected: source, desired: 0, ordering: .sequentiallyConsistent)
+            return first
+        }
+        return place
     }
 
     /// A free place of a set, or that of the source without connections whose times are the oldest; nil when all have
