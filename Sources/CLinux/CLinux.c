@@ -22,7 +22,9 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -273,6 +275,15 @@ int clinux_wait(int epoll, struct epoll_event *events, int events_max, int timeo
 ssize_t clinux_splice(int from, int to, size_t length, int more) {
     return call(SYS_splice, from, 0, to, 0, (long)length,
                 SPLICE_F_MOVE | SPLICE_F_NONBLOCK | (more ? SPLICE_F_MORE : 0));
+}
+
+ssize_t clinux_write_at_once(int descriptor, const void *bytes, size_t length) {
+    struct stat status;
+    // A file's write waits for a disk at most, and without waiting it would fail whenever it needs another page.
+    if (fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode)) return write(descriptor, bytes, length);
+    struct iovec piece = {.iov_base = (void *)bytes, .iov_len = length};
+    ssize_t count = pwritev2(descriptor, &piece, 1, -1, RWF_NOWAIT);
+    return count < 0 && errno == EOPNOTSUPP ? write(descriptor, bytes, length) : count;
 }
 
 int clinux_set_pipe_size(int pipe, int bytes) {

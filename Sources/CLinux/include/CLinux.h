@@ -128,6 +128,10 @@ int clinux_wait(int epoll, struct epoll_event *events, int events_max, int timeo
 /// splice(2) with SPLICE_F_MOVE | SPLICE_F_NONBLOCK.
 ssize_t clinux_splice(int from, int to, size_t length, int more);
 
+/// Writes to a file; to a pipe or socket only as much as it takes without waiting, although its description may be a
+/// blocking one. A count, or -1 with errno (EAGAIN: it takes nothing now). Before Linux 6.4 a pipe makes it wait.
+ssize_t clinux_write_at_once(int descriptor, const void *bytes, size_t length);
+
 /// Asks for room for `bytes` in a pipe (F_SETPIPE_SZ); what it has then (also when it may not have more), -1 with errno.
 int clinux_set_pipe_size(int pipe, int bytes);
 

@@ -26,7 +26,14 @@ enum Console {
         guard text.utf8.count <= Int(PIPE_BUF), Glibc.poll(&poll, 1, 0) == 1, Int32(poll.revents) & POLLOUT != 0 else {
             return false
         }
-        return write(text, to: STDERR_FILENO)
+        return writeAtOnce(text, to: STDERR_FILENO)
+    }
+
+    /// Writes what a pipe or socket takes without waiting, whoever else (the access log's thread, the fence) filled it since
+    /// it was last looked at; false when that wasn't the whole text. PIPE_BUF bytes at most go out in one piece.
+    static func writeAtOnce(_ text: String, to descriptor: Int32) -> Bool {
+        var text = text
+        return text.withUTF8 { clinux_write_at_once(descriptor, $0.baseAddress, $0.count) == $0.count }
     }
 
     /// Makes writing to a closed pipe an error instead of a signal. At start; children inherit it.
