@@ -1,5 +1,7 @@
-// ShortageTests: one node as a process of its own on loopback: it runs out of descriptors, and its access log is moved away.
+// ShortageTests: one node as a process of its own on loopback: it runs out of descriptors, its access log is moved away, and
+// it is stopped while a client stays.
 
+import CLinux
 import Glibc
 import Proxy
 import Testing
@@ -10,6 +12,7 @@ import Testing
 private final class LoneNode {
     let directory: String
     let port: UInt16
+    let streamPort: UInt16
     private let statusPort: UInt16
     private(set) var node: pid_t = 0
     private var api: pid_t = 0
@@ -17,15 +20,19 @@ private final class LoneNode {
     /// - Parameter descriptors: how many the node may have.
     init(descriptors: Int) throws {
         directory = try LabSystem.makeTemporaryDirectory("triad-lone", inMemory: false)
-        let ports = try Self.freePorts(4)
-        (port, statusPort) = (ports[0], ports[1])
+        let ports = try Self.freePorts(5)
+        (port, statusPort, streamPort) = (ports[0], ports[1], ports[4])
         try LabSystem.write(
             "\(directory)/triad.json5",
             """
             {
               cluster: "lone", nodes: [ { id: "n1", address: "127.0.0.1", gossipPort: \(ports[2]) } ], data: "data",
               workers: 1, status: { port: \(statusPort) }, log: { access: { to: "access.log" } },
-              frontends: [ { name: "http", address: "127.0.0.1", port: \(port), backend: "api" } ],
+              timeouts: { drain: "1s" },
+              frontends: [
+                { name: "http", address: "127.0.0.1", port: \(port), backend: "api" },
+                { name: "stream", mode: "tcp", address: "127.0.0.1", port: \(streamPort), backend: "api" },
+              ],
               backends: [ { name: "api", servers: [ { id: "api_1", address: "127.0.0.1:\(ports[3])" } ] } ],
             }
             """)
@@ -58,6 +65,19 @@ private final class LoneNode {
         }
         try #require(found.count == count, "no free ports")
         return Array(found)
+    }
+
+    /// The exit code after SIGTERM; nil when the node is still there after 20 s.
+    func stop() -> Int32? {
+        kill(node, SIGTERM)
+        for _ in 0..<2_000 {
+            if let code = LabSystem.exitCode(node, wait: false) {
+                node = 0
+                return code
+            }
+            LabSystem.pause(milliseconds: 10)
+        }
+        return nil
     }
 
     func connect(_ port: UInt16? = nil) throws -> Int32 {
@@ -142,5 +162,21 @@ private final class LoneNode {
         try lone.wait("its first line") { lone.log("access.log").contains("\"target\":\"/?after\"") }
         #expect(!lone.log("access.log.1").contains("?after"))
         #expect(try lone.metrics().contains("triad_access_log_dropped_total 0"))
+    }
+
+    @Test func aStopIsNoEndForWhoIsStillConnected() throws {
+        let lone = try LoneNode(descriptors: 1_024)
+        try lone.wait("the node serves") { try lone.getOnce("/") == 200 }
+        let stream = try lone.connect(lone.streamPort)
+        defer { System.close(stream) }
+        #expect(lone.get("/", on: stream) == 200)
+        #expect(try lone.getOnce("/?last") == 200)
+        #expect(lone.stop() == 0, "\(lone.log("log"))")
+        // An end would tell the client that the server had said all.
+        var byte: UInt8 = 0
+        #expect(recv(stream, &byte, 1, 0) < 0 && clinux_errno() == ECONNRESET)
+        let lines = lone.log("access.log").split(separator: "\n")
+        #expect(lines.contains { $0.contains("\"target\":\"/?last\"") })
+        #expect(lines.contains { $0.contains("\"frontend\":\"stream\"") && $0.contains("\"end\":\"KD\"") }, "\(lines)")
     }
 }

@@ -30,6 +30,7 @@ enum RunCommand {
                     "triad \(Version.text), node \(node) of cluster \(configuration.cluster), status on port \(place.statusPort)"
                 )
                 let code = runtime.run()
+                runtime.endDataPlane()
                 runtime.finishCommands()
                 return code
             } catch {

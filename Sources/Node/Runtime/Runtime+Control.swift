@@ -339,6 +339,15 @@ extension Runtime {
         moveRequests = open
     }
 
+    /// Cuts off who is still here so that none takes it for an end, and writes the access log's last lines: for when the node
+    /// has stopped. A worker that hangs isn't waited for.
+    func endDataPlane() {
+        for _ in 0..<100 {
+            if dataPlane.isResponsive() { return dataPlane.stop() }
+            usleep(10_000)
+        }
+    }
+
     // MARK: Signals
 
     func takeSignals(now: Instant) {

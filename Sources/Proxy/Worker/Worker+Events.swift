@@ -179,7 +179,9 @@ extension Worker {
     }
 
     mutating func closeEverything() {
-        for slot in 0..<sessions.highWater where sessions.isTaken(slot) { closeSession(slot) }
+        for slot in 0..<sessions.highWater where sessions.isTaken(slot) {
+            if sessions[slot].state == .exchanging { cut(slot, .killed) } else { closeSession(slot) }
+        }
         for link in 0..<links.highWater where links.isTaken(link) { closeLink(link) }
         frontends = []
         listeners = []
