@@ -16,6 +16,7 @@
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -96,6 +97,8 @@ pid_t clinux_spawn(const char *path, char *const arguments[], char *const enviro
     execve(path, arguments, environment);
     _exit(127);
 }
+
+int clinux_close_from(void *actions, int first) { return posix_spawn_file_actions_addclosefrom_np(actions, first); }
 
 int clinux_connect_unix_datagram(const char *path) {
     struct sockaddr_un address;

@@ -1,5 +1,6 @@
-// SmallPartsTests: durations, sizes, base64 and suggestions.
+// SmallPartsTests: durations, sizes, base64, suggestions, and what the lab's children get.
 
+import Glibc
 import Testing
 
 @testable import Node
@@ -72,5 +73,17 @@ import Testing
     ])
     func matches(_ word: String, _ expected: String?) {
         #expect(Nearest.match(word, in: ["workers", "keepAlive", "interface", "handover", "cluster"]) == expected)
+    }
+}
+
+@Suite struct LabChildTests {
+    /// A socket that a child kept open would not end when its owner closes it.
+    @Test func aChildInheritsNoDescriptors() throws {
+        // Without close-on-exec, as sockets of code that knows nothing of children are.
+        let stray = fcntl(STDERR_FILENO, F_DUPFD, 100)
+        try #require(stray >= 100)
+        defer { close(stray) }
+        let child = try LabSystem.spawn(.init(command: ["sh", "-c", "test ! -e /proc/$$/fd/\(stray)"]))
+        #expect(LabSystem.exitCode(child, wait: true) == 0)
     }
 }

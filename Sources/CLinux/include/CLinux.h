@@ -49,6 +49,10 @@ int clinux_raise_process(pid_t process);
 pid_t clinux_spawn(const char *path, char *const arguments[], char *const environment[], int input, int output,
                    int error, int keep, int death_signal, int new_session);
 
+/// Closes descriptor `first` and those above in a child that posix_spawn starts; `actions` is a posix_spawn_file_actions_t.
+/// 0 or an error number.
+int clinux_close_from(void *actions, int first);
+
 /// A datagram socket whose messages go to the Unix socket `path`, or to an abstract one if that begins with `@`; closed on
 /// exec. -1 with errno when there is none.
 int clinux_connect_unix_datagram(const char *path);

@@ -194,6 +194,8 @@ enum LabSystem {
         let appending = O_WRONLY | O_CREAT | O_APPEND
         posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, spawn.output ?? "/dev/null", appending, 0o600)
         posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, spawn.errors ?? "/dev/null", appending, 0o600)
+        // Nothing else: a socket that a child holds, too, doesn't end when it is closed here.
+        clinux_close_from(&actions, STDERR_FILENO + 1)
 
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
