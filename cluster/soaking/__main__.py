@@ -190,11 +190,15 @@ async def run(given, work):
         load.stopping = True
         for task in [ended, *beside]:
             task.cancel()
-        for task in done:
-            if task is not ended and task.exception():
-                raise task.exception()
+        if done:
+            # Whoever asked the node something may notice its end first.
+            await asyncio.sleep(0.5)
         if watched.child.poll() is not None:
-            return [f"the node ended with {watched.child.returncode}:\n{watched.tail()}"]
+            return [f"the node ended with {watched.child.returncode}:\n{watched.tail(80)}"]
+        for task in done:
+            if task.exception():
+                print(watched.tail(40), file=sys.stderr)
+                raise task.exception()
         await asyncio.wait(clients, timeout=3 * node.PATIENCE_SECONDS)
         for task in clients:
             if not task.done():
