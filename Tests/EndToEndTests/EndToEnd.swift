@@ -166,7 +166,11 @@ extension DemoWindow {
         var unhurried = allowance
         unhurried.outageMs = allowance.outageMs.map { _ in .infinity }
         unhurried.withoutOwnerMs = nil
-        if self.broken(unhurried).isEmpty {
+        // That an answer didn't come in a client's quarter of a second is about time, too.
+        let inTime = DemoWindow(
+            from: from, to: to, ownership: ownership, fresh: fresh.filter { $0.outcome != .answerTimeout },
+            kept: kept.filter { $0.outcome != .answerTimeout })
+        if inTime.broken(unhurried).isEmpty {
             throw EndToEnd.Late(problem, stallMs: Witness.shared.longestStallMs(since: from))
         }
         throw LabProblem(problem)

@@ -208,7 +208,7 @@ final class LabCluster {
     /// Starts a node again after its processes ended, with its link up.
     func bringBack(_ node: String) throws {
         let old = try process(node)
-        try lab.wait("every process of \(node) is gone") {
+        try lab.wait("every process of \(node) is gone", seconds: 60) {
             // A fence that lost its main process needs a moment to let go; it must not find its successor at work.
             try !lab.isRunning(old) && processes(node).isEmpty
         }
