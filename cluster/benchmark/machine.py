@@ -4,7 +4,6 @@ Processes are ended by their id; nothing that was not started here is touched.
 """
 
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -22,25 +21,6 @@ def cores():
     if len(available) < 2:
         raise Failure("needs two cores: one for the proxy, one for load and servers")
     return available[0], available[1:]
-
-
-_given_ports = set()
-
-
-def free_port():
-    """A loopback port that nobody listens on, below the range that outgoing connections take theirs from."""
-    for _ in range(200):
-        port = random.randrange(20_000, 32_000)
-        if port in _given_ports:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _given_ports.add(port)
-        return port
-    raise Failure("no free port found")
 
 
 class Process:

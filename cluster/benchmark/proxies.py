@@ -5,8 +5,12 @@ access log. `haproxy-tuned` has what its documentation recommends for large bodi
 """
 
 import os
+import sys
 
-from machine import Process, free_port
+from machine import Process
+
+sys.path.insert(1, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from ports import free_port  # noqa: E402
 
 CONNECTIONS_MAX = 10_500
 
