@@ -272,10 +272,8 @@ final class ModelFiles: FileLayer {
     }
 
     func close(_ descriptor: Int32) {
-        machine.withLock { machine in
-            machine.open[descriptor] = nil
-            machine.locked = machine.locked.filter { $0.value != descriptor }
-        }
+        unlock(descriptor)
+        machine.withLock { $0.open[descriptor] = nil }
     }
 
     func read(_ descriptor: Int32, _ count: Int) throws(FileFault) -> [UInt8] {
@@ -349,5 +347,9 @@ final class ModelFiles: FileLayer {
             if machine.locked[open.inode] != nil { throw FileFault(code: EWOULDBLOCK) }
             machine.locked[open.inode] = descriptor
         }
+    }
+
+    func unlock(_ descriptor: Int32) {
+        machine.withLock { machine in machine.locked = machine.locked.filter { $0.value != descriptor } }
     }
 }

@@ -102,6 +102,8 @@ final class Faults: FileLayer {
         try check("flock")
         try system.lock(descriptor)
     }
+
+    func unlock(_ descriptor: Int32) { system.unlock(descriptor) }
 }
 
 @Suite struct StorageFileTests {
@@ -262,6 +264,22 @@ final class Faults: FileLayer {
                 + "its own: stop that process, or set another `data` directory (or TRIAD_DATA)")
         file.close()
         #expect(refusal() == "opened")
+    }
+
+    /// A child that is being started has all open files until it becomes its program: a copy stands for it here.
+    @Test func aChildThatIsBeingStartedDoesNotKeepADirectory() throws {
+        let file = try open().file
+        let copies = (0..<4096).filter { target(of: $0).hasSuffix(scratch.file("data/lock")) }.map { dup($0) }
+        defer { for copy in copies { close(copy) } }
+        #expect(copies.count == 1)
+        file.close()
+        #expect(refusal() == "opened")
+    }
+
+    private func target(of descriptor: Int32) -> String {
+        var path = [UInt8](repeating: 0, count: 4096)
+        let length = readlink("/proc/self/fd/\(descriptor)", &path, path.count)
+        return String(decoding: path.prefix(max(0, length)), as: UTF8.self)
     }
 
     @Test func anotherNodesDirectoryIsRefused() throws {

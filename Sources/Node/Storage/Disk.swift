@@ -135,7 +135,7 @@ struct Disk: Sendable {
         }
     }
 
-    /// Takes the file for this process alone until it is closed; false when another has it.
+    /// Takes the file for this process alone until `unlock`; false when another has it.
     func lock(_ file: File) throws(DiskError) -> Bool {
         do {
             try layer.lock(file.descriptor)
@@ -144,6 +144,13 @@ struct Disk: Sendable {
             if error.code == EWOULDBLOCK { return false }
             throw DiskError(call: "flock", path: file.path, code: error.code)
         }
+    }
+
+    /// Gives up a lock and closes its file. To close it is not enough: a child that another thread is starting has the open
+    /// file, too, and with it the lock, until it becomes its program (flock(2)).
+    func unlock(_ file: File) {
+        layer.unlock(file.descriptor)
+        layer.close(file.descriptor)
     }
 
     /// `path` as it is from any directory: unchanged when absolute.
@@ -190,6 +197,7 @@ protocol FileLayer: Sendable {
     func makeDirectory(_ path: String) throws(FileFault)
     /// EWOULDBLOCK: another process has it.
     func lock(_ descriptor: Int32) throws(FileFault)
+    func unlock(_ descriptor: Int32)
 }
 
 /// The system's own calls.
@@ -257,6 +265,8 @@ struct SystemFiles: FileLayer {
     func lock(_ descriptor: Int32) throws(FileFault) {
         _ = try checked(flock(descriptor, LOCK_EX | LOCK_NB), clinux_errno())
     }
+
+    func unlock(_ descriptor: Int32) { _ = flock(descriptor, LOCK_UN) }
 
     /// - Parameter code: errno, read in one breath with the call: arguments are evaluated from left to right.
     private func checked<Number: BinaryInteger>(_ outcome: Number, _ code: Int32) throws(FileFault) -> Number {

@@ -63,7 +63,7 @@ struct StorageFile {
             }
             return (file, notes)
         } catch {
-            disk.close(lock)
+            disk.unlock(lock)
             throw error
         }
     }
@@ -71,7 +71,7 @@ struct StorageFile {
     /// Ends the use of the directory by this process.
     func close() {
         if let file { disk.close(file) }
-        disk.close(lock)
+        disk.unlock(lock)
     }
 
     // MARK: Writing

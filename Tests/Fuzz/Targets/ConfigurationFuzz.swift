@@ -23,6 +23,7 @@ struct NoFiles: FileLayer {
     func remove(_ path: String) throws(FileFault) { throw Self.missing }
     func makeDirectory(_ path: String) throws(FileFault) { throw Self.missing }
     func lock(_ descriptor: Int32) throws(FileFault) { throw Self.missing }
+    func unlock(_ descriptor: Int32) {}
 }
 
 enum ConfigurationFuzz {
