@@ -54,8 +54,8 @@ private final class FixtureEnd {
     private func send(_ bytes: ArraySlice<UInt8>) {
         var rest = bytes
         while !rest.isEmpty {
-            let count = rest.withUnsafeBytes {
-                Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            let count = rest.withUnsafeBytes { bytes in
+                uninterrupted { Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)) }
             }
             if count <= 0 { return }
             rest = rest.dropFirst(count)
@@ -65,7 +65,7 @@ private final class FixtureEnd {
     /// Receives once; false at the end, a reset included, or after the limit of a wait.
     func receive() -> Bool {
         var buffer = [UInt8](repeating: 0, count: 65_536)
-        let count = recv(descriptor, &buffer, buffer.count, 0)
+        let count = uninterrupted { recv(descriptor, &buffer, buffer.count, 0) }
         if count > 0 { unread += buffer[..<count] }
         if count == 0 || count < 0 && errno != EAGAIN { isOver = true }
         return count > 0
@@ -168,12 +168,12 @@ final class FixtureRunner {
     private func currentServer() throws -> FixtureEnd {
         if let server { return server }
         var poll = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
-        guard Glibc.poll(&poll, 1, Int32(waitMsMax)) == 1 else {
+        guard uninterrupted({ Glibc.poll(&poll, 1, Int32(waitMsMax)) }) == 1 else {
             var note = "no request reached the server"
             if client.receive() { note += "; the client got\n  \(Self.shown(client.unread))" }
             throw fail(note)
         }
-        let end = FixtureEnd(accept(listener, nil, nil))
+        let end = FixtureEnd(uninterrupted { accept(listener, nil, nil) })
         server = end
         return end
     }
@@ -246,7 +246,7 @@ final class FixtureRunner {
                 pollfd(fd: listener, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: server.descriptor, events: Int16(POLLIN), revents: 0),
             ]
-            _ = Glibc.poll(&polls, 2, Int32(waitMsMax))
+            _ = uninterrupted { Glibc.poll(&polls, 2, Int32(waitMsMax)) }
             if polls[0].revents != 0 { self.server = nil }
         }
         let next = Array("GET /next HTTP/1.1\r\nHost: a\r\n".utf8)

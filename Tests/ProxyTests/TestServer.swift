@@ -34,7 +34,7 @@ final class ServerLog: Sendable {
 
     fileprivate func run(_ serve: @escaping @Sendable (Wire, Int, ServerLog) throws -> Void) {
         while true {
-            let descriptor = accept(listener, nil, nil)
+            let descriptor = uninterrupted { accept(listener, nil, nil) }
             if descriptor < 0 { return }
             let wire = Wire(descriptor: descriptor, timeoutMs: 4 * waitMsMax)
             let number = state.withLock {

@@ -21,6 +21,14 @@ func eventually(_ isTrue: () throws -> Bool) rethrows -> Bool {
     return try isTrue()
 }
 
+/// A call, again as often as it is interrupted: a socket's wait with a limit is, whenever the process was stopped (signal(7)).
+func uninterrupted<Number: BinaryInteger>(_ call: () -> Number) -> Number {
+    while true {
+        let outcome = call()
+        if outcome >= 0 || errno != EINTR { return outcome }
+    }
+}
+
 /// Milliseconds since a moment of `System.bootNanoseconds`.
 func elapsedMs(since begun: UInt64) -> Int { Int((System.bootNanoseconds() - begun) / 1_000_000) }
 

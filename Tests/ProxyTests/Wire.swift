@@ -66,8 +66,8 @@ final class Wire: @unchecked Sendable {
     func send(_ bytes: [UInt8]) throws {
         var sent = 0
         while sent < bytes.count {
-            let count = bytes[sent...].withUnsafeBytes {
-                Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            let count = bytes[sent...].withUnsafeBytes { bytes in
+                uninterrupted { Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)) }
             }
             if count <= 0 { throw errno == EAGAIN ? WireFailure.timedOut : WireFailure.reset }
             sent += count
@@ -82,7 +82,7 @@ final class Wire: @unchecked Sendable {
     /// Adds what arrives next to `unread`.
     private func receive() throws {
         var buffer = [UInt8](repeating: 0, count: 65_536)
-        let count = recv(descriptor, &buffer, buffer.count, 0)
+        let count = uninterrupted { recv(descriptor, &buffer, buffer.count, 0) }
         if count == 0 { throw WireFailure.ended }
         if count < 0 { throw errno == EAGAIN ? WireFailure.timedOut : WireFailure.reset }
         unread += buffer[..<count]
@@ -117,7 +117,7 @@ final class Wire: @unchecked Sendable {
     /// Whether something arrives (bytes or the end) within `ms`.
     func hasArrivals(within ms: Int = waitMsMax) -> Bool {
         var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        return !unread.isEmpty || Glibc.poll(&poll, 1, Int32(ms)) == 1
+        return !unread.isEmpty || uninterrupted { Glibc.poll(&poll, 1, Int32(ms)) } == 1
     }
 
     /// Whether the peer closes in order (true) or the connection is still open after `ms`.
