@@ -118,8 +118,7 @@ extension ClusterTests {
             try lab.wait("\(full) still complains") { cluster.cannotWrite(full) }
             try cluster.freeDisk(of: full)
             // Only the sound one has all that was acknowledged.
-            try cluster.waitForOwner(besides: leader)
-            try #require(try cluster.owner() == sound)
+            try #require(try cluster.waitForOwner(besides: leader) == sound)
             try cluster.waitForAgreement("changes made meanwhile", among: others, cluster.hasWeight(200))
             try lab.wait("\(full) no longer complains") { !cluster.cannotWrite(full) }
             try #require(!cluster.hasEnded(full), "it was never restarted")

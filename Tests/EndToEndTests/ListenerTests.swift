@@ -96,7 +96,7 @@ extension ClusterTests {
                         == true
                 }
             }.require("ss -K of the listeners", .init(outageMs: 50 * EndToEnd.slack, keptMayFail: true))
-            try #require(cluster.owner() == leader, "\(leader) at \(address) goes on leading")
+            try story.holds(cluster.owner() == leader, "\(leader) at \(address) goes on leading")
             try #require(try !cluster.view(leader).problems.contains { $0.contains("accepts no clients") })
         }
     }
