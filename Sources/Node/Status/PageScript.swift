@@ -11,29 +11,34 @@ enum PageScript {
         const byId = id => document.getElementById(id);
         document.documentElement.classList.add("live");
 
-        /* Make `old` like `fresh`: attributes, then children. Children with an id are found by it, wherever they were. */
+        /* Make `old` like `fresh`: attributes, then children. As many of the children stay as can stay in their order; none is
+           moved, since whatever is moved loses the focus. */
         function morph(old, fresh) {
           for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
           for (const { name, value } of fresh.attributes)
             if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-          let place = old.firstChild;
-          for (const wanted of [...fresh.childNodes]) {
-            let found = place;
-            if (wanted.id) found = [...old.children].find(child => child.id === wanted.id);
-            if (!found || found.nodeName !== wanted.nodeName || (found.id || "") !== (wanted.id || "")) {
-              old.insertBefore(wanted, place);
-              continue;
-            }
-            if (found === place) place = place.nextSibling;
-            else old.insertBefore(found, place);
-            if (wanted.nodeType === Node.ELEMENT_NODE) morph(found, wanted);
-            else if (found.data !== wanted.data) found.data = wanted.data;
+          const now = [...old.childNodes], wanted = [...fresh.childNodes], staying = common(now, wanted);
+          for (let i = 0, j = 0; i < now.length || j < wanted.length; ) {
+            if (i < now.length && j < wanted.length && kind(now[i]) === kind(wanted[j])) {
+              if (now[i].nodeType === Node.ELEMENT_NODE) morph(now[i], wanted[j]);
+              else if (now[i].data !== wanted[j].data) now[i].data = wanted[j].data;
+              i++;
+              j++;
+            } else if (i < now.length && (j === wanted.length || staying[i + 1][j] > staying[i][j + 1])) now[i++].remove();
+            else old.insertBefore(wanted[j++], now[i] ?? null);
           }
-          while (place) {
-            const next = place.nextSibling;
-            place.remove();
-            place = next;
+        }
+        const kind = node => node.id ? "#" + node.id : node.nodeName;
+        /* [i][j]: how many of `now` from i on can stay for those of `wanted` from j on (longest common subsequence). */
+        function common(now, wanted) {
+          const kinds = wanted.map(kind);
+          const lengths = Array.from({ length: now.length + 1 }, () => new Uint16Array(kinds.length + 1));
+          for (let i = now.length - 1; i >= 0; i--) {
+            const own = kind(now[i]);
+            for (let j = kinds.length - 1; j >= 0; j--)
+              lengths[i][j] = own === kinds[j] ? lengths[i + 1][j + 1] + 1 : Math.max(lengths[i + 1][j], lengths[i][j + 1]);
           }
+          return lengths;
         }
 
         /* The node's word, as it comes; and how long it has not come. */
