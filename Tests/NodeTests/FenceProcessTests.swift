@@ -149,8 +149,10 @@ struct FenceProcessTests {
         kill(process, SIGKILL)
         #expect(bench.awaits { $0.has(.answer(.ready)) }, "\(bench.record)")
         let answers = bench.record.compactMap { if case .answer(let answer) = $0.kind { answer } else { nil } }
+        // On a busy machine an `ip` may be too slow for the new fence, which says so.
+        let others = answers.filter { if case .warning = $0 { false } else { true } }
         #expect(
-            answers == [
+            others == [
                 .died("the fence ended; a new one is started"), .swept("\(FenceBench.vip)/32 on eth0"),
                 .dropped(order: order, term: 7, cause: .expired), .ready,
             ], "\(bench.record)")

@@ -418,6 +418,12 @@ final class GateBench {
     }
 
     func tool(_ node: Node, _ name: String) -> Int32? {
-        node.link?.process.flatMap { FenceBench.output("pgrep -P \($0) -x \(name)").first }
+        // It may be between two of them.
+        for _ in 0..<50 {
+            let process = node.link?.process
+            if let tool = process.flatMap({ FenceBench.output("pgrep -P \($0) -x \(name)").first }) { return tool }
+            live(50)
+        }
+        return nil
     }
 }
