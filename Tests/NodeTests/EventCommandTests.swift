@@ -12,9 +12,7 @@ struct EventCommandTests {
     private let scratch = Scratch()
 
     private func script(_ name: String, _ text: String) -> String {
-        scratch.write(name, "#!/bin/sh\n" + text)
-        chmod(scratch.file(name), 0o755)
-        return scratch.file(name)
+        scratch.program(name, "#!/bin/sh\n" + text)
     }
 
     private func job(_ command: [String], timeoutMs: Int = 600_000, environment: [String] = [], input: String = "")

@@ -392,7 +392,7 @@ struct GateMoveTests {
     /// A fence whose `nft` takes its time for the rules that forward.
     private func withSlowRules(_ body: (String) throws -> Void) throws {
         let scratch = Scratch()
-        scratch.write(
+        scratch.program(
             "nft",
             """
             #!/bin/sh
@@ -402,10 +402,9 @@ struct GateMoveTests {
                 printf '%s\\n' "$line"
             done | nft -i
             """)
-        scratch.write("fence", "#!/bin/sh\nPATH=\(scratch.path) exec \(FenceBench.program) fence\n")
-        try #require(
-            FenceBench.shell("cd \(scratch.path) && ln -s $(command -v ip) ip && chmod +x fence nft") == 0)
-        try body(scratch.file("fence"))
+        try #require(FenceBench.shell("ln -s $(command -v ip) \(scratch.file("ip"))") == 0)
+        let path = scratch.path
+        try body(scratch.program("fence", "#!/bin/sh\nPATH=\(path) exec \(FenceBench.program) fence\n"))
         _ = scratch
     }
 

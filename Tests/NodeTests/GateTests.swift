@@ -245,12 +245,10 @@ struct GateTests {
     /// A fence that finds `ip` and, if there is any text for it, an `nft` of ours.
     private func withNft(_ nft: String, _ body: (String) throws -> Void) throws {
         let scratch = Scratch()
-        if !nft.isEmpty { scratch.write("nft", nft) }
-        scratch.write("fence", "#!/bin/sh\nPATH=\(scratch.path) exec \(FenceBench.program) fence\n")
-        let made = FenceBench.shell(
-            "cd \(scratch.path) && ln -s $(command -v ip) ip && chmod +x fence; [ ! -f nft ] || chmod +x nft")
-        try #require(made == 0)
-        try body(scratch.file("fence"))
+        if !nft.isEmpty { scratch.program("nft", nft) }
+        try #require(FenceBench.shell("ln -s $(command -v ip) \(scratch.file("ip"))") == 0)
+        let path = scratch.path
+        try body(scratch.program("fence", "#!/bin/sh\nPATH=\(path) exec \(FenceBench.program) fence\n"))
         _ = scratch
     }
 
@@ -258,9 +256,7 @@ struct GateTests {
     private func withoutRights(_ body: (String) throws -> Void) throws {
         let scratch = Scratch()
         let line = "exec setpriv --bounding-set=-net_admin --inh-caps=-net_admin \(FenceBench.program) fence"
-        scratch.write("fence", "#!/bin/sh\n\(line)\n")
-        try #require(FenceBench.shell("chmod +x \(scratch.file("fence"))") == 0)
-        try body(scratch.file("fence"))
+        try body(scratch.program("fence", "#!/bin/sh\n\(line)\n"))
         _ = scratch
     }
 

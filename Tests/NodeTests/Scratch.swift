@@ -22,6 +22,16 @@ final class Scratch: Sendable {
         _ = FileManager.default.createFile(atPath: file(name), contents: Data(bytes))
     }
 
+    /// Makes a script that can be started; its path. Another process writes it: a file that we write is open, too, in whatever child
+    /// another test starts at that moment, until that becomes its program, and nobody can execute it (ETXTBSY).
+    @discardableResult func program(_ name: String, _ text: String) -> String {
+        let path = file(name)
+        write("\(name).text", text)
+        let made = FenceBench.shell("cp '\(path).text' '\(path)' && chmod 755 '\(path)' && rm '\(path).text'")
+        precondition(made == 0, "\(path) can't be made")
+        return path
+    }
+
     func bytes(_ name: String) -> [UInt8] { FileManager.default.contents(atPath: file(name)).map { Array($0) } ?? [] }
 
     func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: file(name)) }
