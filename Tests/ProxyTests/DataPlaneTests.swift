@@ -21,8 +21,8 @@ import Testing
         let problem = #expect(throws: ProxyProblem.self) { try DataPlane(settings(port: port)) }
         #expect(problem?.description.contains("port \(port) is in use") == true)
         first.stop()
-        let second = try DataPlane(settings(port: port))
-        #expect(second.ports == [port])
+        // A child that another test is starting may still have the sockets.
+        #expect(eventually { (try? DataPlane(settings(port: port)))?.ports == [port] })
     }
 
     @Test("figures are known for every server of a table, also after it left") func figures() throws {

@@ -160,6 +160,7 @@ import Testing
         _ = try wire.readMessage()
         plane.plane.stop()
         #expect(wire.isClosed())
-        #expect(throws: (any Error).self) { try plane.connect() }
+        // A child that another test is starting may still have the listener.
+        #expect(eventually { (try? plane.connect()) == nil })
     }
 }
