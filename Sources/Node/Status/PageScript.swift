@@ -17,9 +17,10 @@ enum PageScript {
           for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
           for (const { name, value } of fresh.attributes)
             if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-          const now = [...old.childNodes], wanted = [...fresh.childNodes], staying = common(now, wanted);
+          const now = [...old.childNodes], wanted = [...fresh.childNodes];
+          const kinds = now.map(kind), wantedKinds = wanted.map(kind), staying = common(kinds, wantedKinds);
           for (let i = 0, j = 0; i < now.length || j < wanted.length; ) {
-            if (i < now.length && j < wanted.length && kind(now[i]) === kind(wanted[j])) {
+            if (i < now.length && j < wanted.length && kinds[i] === wantedKinds[j]) {
               if (now[i].nodeType === Node.ELEMENT_NODE) morph(now[i], wanted[j]);
               else if (now[i].data !== wanted[j].data) now[i].data = wanted[j].data;
               i++;
@@ -28,16 +29,13 @@ enum PageScript {
             else old.insertBefore(wanted[j++], now[i] ?? null);
           }
         }
-        const kind = node => node.id ? "#" + node.id : node.nodeName;
+        const kind = node => `${node.nodeName}#${node.id}`;
         /* [i][j]: how many of `now` from i on can stay for those of `wanted` from j on (longest common subsequence). */
         function common(now, wanted) {
-          const kinds = wanted.map(kind);
-          const lengths = Array.from({ length: now.length + 1 }, () => new Uint16Array(kinds.length + 1));
-          for (let i = now.length - 1; i >= 0; i--) {
-            const own = kind(now[i]);
-            for (let j = kinds.length - 1; j >= 0; j--)
-              lengths[i][j] = own === kinds[j] ? lengths[i + 1][j + 1] + 1 : Math.max(lengths[i + 1][j], lengths[i][j + 1]);
-          }
+          const lengths = Array.from({ length: now.length + 1 }, () => new Uint16Array(wanted.length + 1));
+          for (let i = now.length - 1; i >= 0; i--)
+            for (let j = wanted.length - 1; j >= 0; j--)
+              lengths[i][j] = now[i] === wanted[j] ? lengths[i + 1][j + 1] + 1 : Math.max(lengths[i + 1][j], lengths[i][j + 1]);
           return lengths;
         }
 
