@@ -223,12 +223,13 @@ final class FenceBench {
     var process: Int32? { link?.process }
 
     /// The fence's `ip`, if it runs.
-    var tool: Int32? {
-        guard let process = link?.process else { return nil }
-        // It may be between two of them.
+    var tool: Int32? { Self.tool("ip", of: { link?.process }, live: { live(50) }) }
+
+    /// A fence's child of this name. The fence may be between two of them: `live` is for what goes on meanwhile.
+    static func tool(_ name: String, of fence: () -> Int32?, live: () -> Void) -> Int32? {
         for _ in 0..<50 {
-            if let tool = Self.output("pgrep -P \(process) -x ip").first { return tool }
-            live(50)
+            if let tool = fence().flatMap({ output("pgrep -P \($0) -x \(name)").first }) { return tool }
+            live()
         }
         return nil
     }

@@ -9,6 +9,7 @@ import CLinux
 import Glibc
 import Gossip
 import Proxy
+import Testing
 
 @testable import Node
 
@@ -418,12 +419,16 @@ final class GateBench {
     }
 
     func tool(_ node: Node, _ name: String) -> Int32? {
-        // It may be between two of them.
-        for _ in 0..<50 {
-            let process = node.link?.process
-            if let tool = process.flatMap({ FenceBench.output("pgrep -P \($0) -x \(name)").first }) { return tool }
-            live(50)
-        }
-        return nil
+        FenceBench.tool(name, of: { node.link?.process }, live: { live(50) })
+    }
+
+    /// A fence that finds `ip` and, if there is any text for it, an `nft` of ours.
+    static func withNft(_ nft: String, _ body: (String) throws -> Void) throws {
+        let scratch = Scratch()
+        if !nft.isEmpty { scratch.program("nft", nft) }
+        try #require(FenceBench.shell("ln -s $(command -v ip) \(scratch.file("ip"))") == 0)
+        let path = scratch.path
+        try body(scratch.program("fence", "#!/bin/sh\nPATH=\(path) exec \(FenceBench.program) fence\n"))
+        _ = scratch
     }
 }

@@ -391,9 +391,7 @@ struct GateMoveTests {
 
     /// A fence whose `nft` takes its time for the rules that forward.
     private func withSlowRules(_ body: (String) throws -> Void) throws {
-        let scratch = Scratch()
-        scratch.program(
-            "nft",
+        try GateBench.withNft(
             """
             #!/bin/sh
             PATH=/usr/sbin:/sbin:/usr/bin:/bin
@@ -401,11 +399,8 @@ struct GateMoveTests {
                 case $line in *"fwd ip to"*) case $line in *"add table"*) ;; *) sleep 0.15 ;; esac ;; esac
                 printf '%s\\n' "$line"
             done | nft -i
-            """)
-        try #require(FenceBench.shell("ln -s $(command -v ip) \(scratch.file("ip"))") == 0)
-        let path = scratch.path
-        try body(scratch.program("fence", "#!/bin/sh\nPATH=\(path) exec \(FenceBench.program) fence\n"))
-        _ = scratch
+            """,
+            body)
     }
 
     /// However long the rules take that keep packets from a node that doesn't know them: it takes none before.

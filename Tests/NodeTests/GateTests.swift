@@ -242,16 +242,6 @@ struct GateTests {
         #expect(bench.claims.isEmpty)
     }
 
-    /// A fence that finds `ip` and, if there is any text for it, an `nft` of ours.
-    private func withNft(_ nft: String, _ body: (String) throws -> Void) throws {
-        let scratch = Scratch()
-        if !nft.isEmpty { scratch.program("nft", nft) }
-        try #require(FenceBench.shell("ln -s $(command -v ip) \(scratch.file("ip"))") == 0)
-        let path = scratch.path
-        try body(scratch.program("fence", "#!/bin/sh\nPATH=\(path) exec \(FenceBench.program) fence\n"))
-        _ = scratch
-    }
-
     /// A fence without CAP_NET_ADMIN.
     private func withoutRights(_ body: (String) throws -> Void) throws {
         let scratch = Scratch()
@@ -265,7 +255,7 @@ struct GateTests {
         let scratch = Scratch()
         let hung = scratch.file("hung")
         let hangs = "[ -f \(hung) ] && exec $(PATH=/usr/sbin:/sbin:/usr/bin:/bin command -v nft) -i"
-        try withNft("#!/bin/sh\n\(hangs)\n: >\(hung)\nexec /bin/sleep 100") { script in
+        try GateBench.withNft("#!/bin/sh\n\(hangs)\n: >\(hung)\nexec /bin/sleep 100") { script in
             let bench = try GateBench.standing(program: script)
             defer { bench.close() }
             let node = bench.nodes[0]
@@ -321,7 +311,7 @@ struct GateTests {
         }
         for (nft, reason) in cases {
             for gate in [GateUse.ifUsable, .required] {
-                try withNft(nft) { script in
+                try GateBench.withNft(nft) { script in
                     let bench = try GateBench.standing(gate: gate, program: script)
                     defer { bench.close() }
                     let node = bench.nodes[0]
